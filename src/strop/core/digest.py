@@ -31,7 +31,9 @@ def of_path(path: Path) -> str:
         return _of_file(path)
     whole = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        whole.update(file.relative_to(path).as_posix().encode() + b"\0" + _of_file(file).encode())
+        whole.update(
+            file.relative_to(path).as_posix().encode() + b"\0" + _of_file(file).encode()
+        )
     return whole.hexdigest()
 
 
@@ -41,7 +43,9 @@ def of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         whole.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        whole.update(memoryview(array.view(np.uint8).reshape(-1)) if array.size else b"")
+        whole.update(
+            memoryview(array.view(np.uint8).reshape(-1)) if array.size else b""
+        )
     return whole.hexdigest()
 
 

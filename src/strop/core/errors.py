@@ -68,7 +68,11 @@ def message(wrong: str, right: str = "", *, next_step: str = "") -> str:
         A .keras file is a zip archive.
           strop inspect other.keras
     """
-    lines = [wrong, *([right] if right else []), *(f"  {line}" for line in next_step.splitlines())]
+    lines = [
+        wrong,
+        *([right] if right else []),
+        *(f"  {line}" for line in next_step.splitlines()),
+    ]
     return "\n".join(lines)
 
 
@@ -146,7 +150,9 @@ class UnknownNameError(InputError):
         near = difflib.get_close_matches(name, self.known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         listing = ", ".join(self.known) or "none"
-        super().__init__(f"there is no {kind} called '{name}'.{hint}\n  Known: {listing}.")
+        super().__init__(
+            f"there is no {kind} called '{name}'.{hint}\n  Known: {listing}."
+        )
 
 
 class OutputError(InputError):

@@ -1,0 +1,265 @@
+"""What was found out about a model: measurements, fidelity, evaluations; and the goal they are held to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from strop.core.errors import ParameterError
+
+Objective = Literal["latency", "throughput", "size", "memory", "cold-start"]
+OBJECTIVES: tuple[Objective, ...] = (
+    "latency",
+    "throughput",
+    "size",
+    "memory",
+    "cold-start",
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A value with its unit and its interval; never a lone number.
+
+    Attributes:
+        value: The point estimate, in `unit`.
+        unit: ``ms``, ``1/s``, ``bytes``, ``ratio``, ``dB``, or the empty string for plain numbers.
+        low: Lower end of the interval; equals `value` where the figure is exact.
+        high: Upper end of the interval.
+        count: How many observations stand behind it.
+        confidence: The interval's confidence level; 1.0 where the figure is exact.
+    """
+
+    value: float
+    unit: str
+    low: float
+    high: float
+    count: int = 1
+    confidence: float = 0.95
+
+    @classmethod
+    def exact(cls, value: float, unit: str, count: int = 1) -> Measurement:
+        """Return a figure that is counted and not sampled."""
+        return cls(value, unit, value, value, count, 1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that `from_json` takes back."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
+        """Return what `to_json` was called on."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How one output of a candidate differs from the original's, over all judged samples.
+
+    Attributes:
+        name: The output's logical name.
+        max_abs: Largest absolute difference.
+        mean_abs: Mean absolute difference.
+        sqnr_db: Signal-to-quantization-noise ratio in dB; infinite where the outputs are equal.
+        relative_error: Root of the noise's energy over the signal's; 0 where equal.
+        top1_agreement: Share of samples whose largest entry is the same; None for what is no classifier.
+        finite: Whether every value of the candidate's is finite.
+    """
+
+    name: str
+    max_abs: float
+    mean_abs: float
+    sqnr_db: float
+    relative_error: float
+    top1_agreement: float | None
+    finite: bool
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well the answers survived.
+
+    Attributes:
+        drop: What `max_drop` bounds: the loss in the user's metric (absolute in [0, 1], relative for
+            errors) where there are targets; else the share of changed top-1 answers for classifiers,
+            the relative error for the rest; the worst output counts. With a paired interval.
+        drop_of: What `drop` is a loss of, in words (``accuracy``, ``top-1 agreement``, ``relative error``).
+        metric: The candidate's value of the user's metric; None without targets.
+        baseline_metric: The original's, on the same samples.
+        outputs: The numerical differences, per output.
+        samples: How many samples were judged.
+        split: Which split they are from.
+        floor: The drop that the original shows against itself; 0 for a deterministic one.
+    """
+
+    drop: Measurement
+    drop_of: str
+    metric: Measurement | None
+    baseline_metric: Measurement | None
+    outputs: tuple[OutputDifference, ...]
+    samples: int
+    split: str
+    floor: float = 0.0
+
+    @property
+    def finite(self) -> bool:
+        """Whether every output value is finite; what is not is never accepted."""
+        return all(output.finite for output in self.outputs)
+
+    @property
+    def sqnr_db(self) -> float:
+        """The worst output's signal-to-quantization-noise ratio."""
+        return min((output.sqnr_db for output in self.outputs), default=math.inf)
+
+    @property
+    def max_abs(self) -> float:
+        """The largest absolute difference of any output."""
+        return max((output.max_abs for output in self.outputs), default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that `from_json` takes back."""
+        return {
+            **vars(self),
+            "drop": self.drop.to_json(),
+            "metric": self.metric and self.metric.to_json(),
+            "baseline_metric": self.baseline_metric and self.baseline_metric.to_json(),
+            "outputs": [dict(vars(output)) for output in self.outputs],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Fidelity:
+        """Return what `to_json` was called on."""
+        metric, baseline = data["metric"], data["baseline_metric"]
+        return cls(
+            **{
+                **data,
+                "drop": Measurement.from_json(data["drop"]),
+                "metric": metric and Measurement.from_json(metric),
+                "baseline_metric": baseline and Measurement.from_json(baseline),
+                "outputs": tuple(
+                    OutputDifference(**output) for output in data["outputs"]
+                ),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What to minimize, under which limits.
+
+    Attributes:
+        minimize: The objective. ``throughput`` is maximized, of course.
+        max_drop: The most that `Fidelity.drop` may be.
+        confidence: Where given, the limit holds for the drop's upper bound at this level and not only
+            for the point estimate.
+        min_sqnr_db: Where given, the least signal-to-quantization-noise ratio of the worst output, in dB.
+        batch_sizes: Batch sizes to measure; the objective is taken at the first.
+        metric: The quality metric's name or ``package.module:function``; None to pick it.
+        device: ``cpu`` or ``gpu``.
+    """
+
+    minimize: Objective = "latency"
+    max_drop: float = 0.01
+    confidence: float | None = None
+    min_sqnr_db: float | None = None
+    batch_sizes: tuple[int, ...] = (1,)
+    metric: str | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        mistakes = []
+        if self.minimize not in OBJECTIVES:
+            mistakes.append(
+                f"minimize must be one of {', '.join(OBJECTIVES)}, not {self.minimize!r}"
+            )
+        if not self.max_drop >= 0:  # asked this way round, NaN fails too
+            mistakes.append(
+                f"max_drop must be a number from 0 up, not {self.max_drop!r}"
+            )
+        if self.confidence is not None and not 0.5 <= self.confidence < 1:
+            mistakes.append(f"confidence must lie in 0.5..1, not {self.confidence!r}")
+        if not self.batch_sizes or any(size < 1 for size in self.batch_sizes):
+            mistakes.append(
+                f"batch sizes must be whole numbers from 1 up, not {self.batch_sizes!r}"
+            )
+        if mistakes:
+            raise ParameterError("\n".join(mistakes))
+
+    @property
+    def batch(self) -> int:
+        """The batch size at which the objective is taken."""
+        return self.batch_sizes[0]
+
+    def shortfall(self, fidelity: Fidelity) -> str | None:
+        """Return why `fidelity` does not meet the limits, or None where it does."""
+        if not fidelity.finite:
+            return "gives outputs that are not finite"
+        drop, limit = fidelity.drop, max(self.max_drop, fidelity.floor)
+        if drop.value > limit:
+            return f"{fidelity.drop_of} drops by {drop.value:.4g}, more than the limit {limit:g}"
+        if self.confidence is not None and drop.high > limit:
+            return (
+                f"{fidelity.drop_of} may drop by {drop.high:.4g} "
+                f"(upper bound at {self.confidence:.0%}), more than the limit {limit:g}"
+            )
+        if self.min_sqnr_db is not None and fidelity.sqnr_db < self.min_sqnr_db:
+            return f"SQNR is {fidelity.sqnr_db:.1f} dB, less than the limit {self.min_sqnr_db:g} dB"
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that `from_json` takes back."""
+        return {**vars(self), "batch_sizes": list(self.batch_sizes)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Goal:
+        """Return what `to_json` was called on."""
+        return cls(**{**data, "batch_sizes": tuple(data["batch_sizes"])})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All the measurements of one model under one runtime and its settings on one machine.
+
+    Attributes:
+        measurements: By name; per-batch figures carry the batch size: ``latency_p50@1`` (also p90, p99),
+            ``throughput@32``; else ``size``, ``zipped_size``, ``peak_memory``, ``resident_memory``,
+            ``cold_start``, ``macs``, ``parameters``.
+        fidelity: How well the answers survived; None where it was not asked.
+    """
+
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
+
+    def objective(self, goal: Goal) -> Measurement | None:
+        """Return the measurement that the goal minimizes (or maximizes); None where it wasn't made."""
+        return self.measurements.get(objective_name(goal))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that `from_json` takes back."""
+        return {
+            "measurements": {n: m.to_json() for n, m in self.measurements.items()},
+            "fidelity": self.fidelity and self.fidelity.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Return what `to_json` was called on."""
+        fidelity = data["fidelity"]
+        return cls(
+            {n: Measurement.from_json(m) for n, m in data["measurements"].items()},
+            fidelity and Fidelity.from_json(fidelity),
+        )
+
+
+def objective_name(goal: Goal) -> str:
+    """Return the name of the measurement that `goal` is about."""
+    names = {
+        "latency": f"latency_p50@{goal.batch}",
+        "throughput": f"throughput@{goal.batch}",
+        "size": "size",
+        "memory": "peak_memory",
+        "cold-start": "cold_start",
+    }
+    return names[goal.minimize]
