@@ -1,0 +1,1 @@
+"""The user's samples: reading them and splitting them."""

@@ -1,0 +1,1 @@
+"""Carries recipes out: the only code that knows the order of things."""

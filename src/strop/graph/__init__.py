@@ -1,0 +1,1 @@
+"""Models of every form seen as graphs: reading, freezing, converting, rewriting."""

@@ -1,0 +1,1 @@
+"""Questions about the quality of answers, one a file."""

@@ -1,0 +1,1 @@
+"""From one form to another, one target a file."""
