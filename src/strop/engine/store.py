@@ -1,0 +1,125 @@
+"""The store: models by how they were made, on disk, each whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from strop.core.contracts import Unchanged
+from strop.core.errors import OutputError, message
+from strop.core.model import Model, digest_of
+
+_ENTRY = "entry.json"
+_DRAFT = "draft-"
+
+
+class Store:
+    """A folder of finished steps, keyed by how each was made.
+
+    An entry is written under a temporary name and renamed when it is whole, so a process killed at any
+    instant leaves either all of it or a draft that the next one sweeps away. An entry whose bytes no
+    longer match its digest is dropped and made again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sound: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+
+    def get(self, key: str) -> Model | Unchanged | None:
+        """Return what was kept under `key`; None where there is nothing, or it was damaged."""
+        entry = self.folder / key
+        try:
+            data = json.loads((entry / _ENTRY).read_text())
+            if "unchanged" in data:
+                return Unchanged(data["unchanged"])
+            model = Model.from_json(data["model"], folder=entry)
+            if key in self._sound or digest_of(model.form, model.path) == model.digest:
+                self._sound.add(key)
+                return model
+        except FileNotFoundError:
+            if not entry.exists():
+                return None
+        except (OSError, ValueError, KeyError):
+            pass  # damaged: made again below, like one whose digest is off
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+
+    def put(
+        self, key: str, outcome: Model | Unchanged, draft: Path
+    ) -> Model | Unchanged:
+        """Keep `outcome`, whose files lie in `draft` (or elsewhere, for a model left as it was).
+
+        Returns:
+            The outcome with its path in the store.
+
+        Raises:
+            OutputError: If there is no room.
+        """
+        if isinstance(outcome, Unchanged):
+            data: dict[str, object] = {"unchanged": outcome.reason}
+            kept: Model | Unchanged = outcome
+        else:
+            inside = outcome.path.is_relative_to(draft)
+            path = outcome.path.relative_to(draft) if inside else outcome.path
+            data = {"model": replace(outcome, path=path).to_json()}
+            kept = replace(
+                outcome, path=self.folder / key / path if inside else outcome.path
+            )
+        try:
+            with (draft / _ENTRY).open("w") as file:
+                json.dump(data, file)
+                file.flush()
+                os.fsync(file.fileno())
+            target = self.folder / key
+            if (
+                target.exists()
+            ):  # another process made the same meanwhile; the two are equal
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.rename(target)
+        except OSError as error:
+            raise no_room(self.folder, error) from None
+        self._sound.add(key)
+        return kept
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """Give an empty folder to write an entry in; what was not `put` is thrown away."""
+        try:
+            folder = Path(
+                tempfile.mkdtemp(prefix=f"{_DRAFT}{os.getpid()}-", dir=self.folder)
+            )
+        except OSError as error:
+            raise no_room(self.folder, error) from None
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        for draft in self.folder.glob(f"{_DRAFT}*"):
+            maker = draft.name.removeprefix(_DRAFT).split("-")[0]
+            if not (maker.isdigit() and psutil.pid_exists(int(maker))):
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+def no_room(folder: Path, error: OSError) -> OutputError:
+    """Return the error for a folder that could not be written."""
+    return OutputError(
+        message(
+            f"could not write beneath '{folder}': {error.strerror or error}.",
+            "Nothing that was finished is lost; free some room (or choose another folder) and run "
+            "the same command again.",
+            next_step=f"df -h {folder}",
+        )
+    )
