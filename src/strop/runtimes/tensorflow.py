@@ -1,0 +1,145 @@
+"""TensorFlow itself: Keras models in a `tf.function`, SavedModels by their signature, frozen graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+from strop.core.contracts import TENSORFLOW, Runtime, Session
+from strop.core.errors import ExecutionError
+from strop.core.model import Form, Model
+from strop.core.parameters import parameter
+
+
+@final
+@dataclass(frozen=True)
+class TensorFlow(Runtime):
+    """Run Keras models, SavedModels and frozen graphs in TensorFlow."""
+
+    takes = frozenset({Form.KERAS, Form.SAVED_MODEL, Form.GRAPH_DEF})
+    requires = (TENSORFLOW,)
+    loads_tensorflow = True
+    title = "TensorFlow"
+    distribution = "tensorflow"
+
+    jit: str = parameter(
+        "off",
+        choices=("off", "xla", "auto"),
+        search=("off", "xla", "auto"),
+        doc="XLA: off, for the whole model, or by auto-clustering",
+    )
+    threads: int = parameter(0, low=0, doc="threads within one operation; 0 leaves it to TensorFlow")
+
+    def session(self, model: Model) -> Session:
+        """Return the model opened; see `Runtime.session`."""
+        return _Session(model, self)
+
+
+@final
+class _Session(Session):
+    """One concrete function a shape."""
+
+    def __init__(self, model: Model, runtime: TensorFlow) -> None:
+        import tensorflow as tf
+
+        self._model, self._runtime, self._tf = model, runtime, tf
+        _set_threads(tf, runtime.threads)
+        tf.config.optimizer.set_jit("autoclustering" if runtime.jit == "auto" else False)
+        try:
+            self._function = _functions[model.form](tf, model)
+        except (ValueError, TypeError, OSError, tf.errors.OpError) as error:
+            raise ExecutionError(f"TensorFlow can't open the model: {_gist(error)}") from None
+        self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
+        self._concrete: dict[tuple[tuple[int, ...], ...], Any] = {}
+
+    def run(self, feeds: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
+        key = tuple(feed.shape for feed in feeds)
+        try:
+            function = self._concrete.get(key) or self._trace(key)
+            results = function(*[self._tf.constant(feed) for feed in feeds])
+            return [result.numpy() for result in results]
+        except (ValueError, TypeError, self._tf.errors.OpError) as error:
+            raise ExecutionError(f"TensorFlow failed while running: {_gist(error)}") from None
+
+    def _trace(self, key: tuple[tuple[int, ...], ...]) -> Any:
+        tf, bound = self._tf, self._model.binding.inputs
+        specs = [tf.TensorSpec(shape, b.dtype) for shape, b in zip(key, bound, strict=True)]
+        jit = True if self._runtime.jit == "xla" else None
+        function = tf.function(self._function, jit_compile=jit, autograph=False)
+        self._concrete[key] = function.get_concrete_function(*specs)
+        return self._concrete[key]
+
+    def clone(self) -> Session:
+        return _Session(self._model, self._runtime)
+
+    def close(self) -> None:
+        self._concrete = {}
+
+
+def _set_threads(tf: Any, threads: int) -> None:
+    if not threads or tf.config.threading.get_intra_op_parallelism_threads() == threads:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        raise ExecutionError(
+            "TensorFlow fixes its threads when it first runs; this process already runs with others"
+        ) from None
+
+
+def _keras_function(tf: Any, model: Model) -> Callable[..., list[Any]]:
+    from strop.graph.keras_models import by_name, load
+
+    loaded = load(model.path)
+
+    def function(*tensors: Any) -> list[Any]:
+        return by_name(loaded, tensors, model.signature)
+
+    return function
+
+
+def _saved_model_function(tf: Any, model: Model) -> Callable[..., list[Any]]:
+    loaded = tf.saved_model.load(str(model.path))
+    serve = loaded.signatures[model.facts.get("signature", "serving_default")]
+    names = [bound.name for bound in model.binding.inputs]
+    outputs = [bound.name for bound in model.binding.outputs]
+
+    def function(*tensors: Any) -> list[Any]:
+        results = serve(**dict(zip(names, tensors, strict=True)))
+        return [results[name] for name in outputs]
+
+    # TensorFlow frees variables when the object that loaded them goes.
+    function.loaded = loaded  # type: ignore[attr-defined]
+    return function
+
+
+def _graph_function(tf: Any, model: Model) -> Callable[..., list[Any]]:
+    definition = tf.compat.v1.GraphDef()
+    definition.ParseFromString(model.path.read_bytes())
+    wrapped = tf.compat.v1.wrap_function(
+        lambda: tf.compat.v1.import_graph_def(definition, name=""), []
+    )
+    inputs = [wrapped.graph.get_tensor_by_name(b.name) for b in model.binding.inputs]
+    outputs = [wrapped.graph.get_tensor_by_name(b.name) for b in model.binding.outputs]
+    pruned = wrapped.prune(inputs, outputs)
+
+    def function(*tensors: Any) -> list[Any]:
+        # The pruned function has the graph's own, partly free shapes; the tracing one fixes them.
+        return list(pruned(*tensors))
+
+    return function
+
+
+_functions: dict[Form, Callable[[Any, Model], Callable[..., list[Any]]]] = {
+    Form.KERAS: _keras_function,
+    Form.SAVED_MODEL: _saved_model_function,
+    Form.GRAPH_DEF: _graph_function,
+}
+
+
+def _gist(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:300]
