@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from strop.core.model import Model
 from strop.core.signature import Shape, Signature
 
 
@@ -72,4 +74,45 @@ def imported(definition: Any, inputs: Sequence[str], outputs: Sequence[str]) -> 
     return wrapped.prune(
         [wrapped.graph.get_tensor_by_name(name) for name in inputs],
         [wrapped.graph.get_tensor_by_name(name) for name in outputs],
+    )
+
+
+def read_graph(path: Path) -> Any:
+    """Return the GraphDef in a binary file."""
+    import tensorflow as tf
+
+    definition = tf.compat.v1.GraphDef()
+    definition.ParseFromString(path.read_bytes())
+    return definition
+
+
+def with_shapes(graph: FrozenGraph, signature: Signature, *, batch: int | None) -> Any:
+    """Return a frozen graph as a concrete function whose inputs have `signature`'s shapes, the batch fixed.
+
+    Placeholders in a graph carry their own shapes; retracing the graph under new ones lets shapes be inferred
+    anew all the way down, which is what converters and engines want of a fixed batch.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+
+    definition = tf.compat.v1.GraphDef()
+    definition.CopyFrom(graph.definition)
+    shapes = {
+        name.split(":")[0]: _shape(spec.shape, batch)
+        for name, spec in zip(graph.inputs, signature.inputs, strict=True)
+    }
+    for node in definition.node:
+        if node.op == "Placeholder" and node.name in shapes:
+            node.attr["shape"].shape.CopyFrom(tf.TensorShape(shapes[node.name]).as_proto())
+        node.attr.pop("_output_shapes", None)
+    function = imported(definition, graph.inputs, graph.outputs)
+    return convert_to_constants.convert_variables_to_constants_v2(function)
+
+
+def frozen_of(model: Model) -> FrozenGraph:
+    """Return the frozen graph that a model of form ``graph_def`` is."""
+    return FrozenGraph(
+        read_graph(model.path),
+        tuple(bound.name for bound in model.binding.inputs),
+        tuple(bound.name for bound in model.binding.outputs),
     )

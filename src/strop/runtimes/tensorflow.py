@@ -102,35 +102,18 @@ def _keras_function(tf: Any, model: Model) -> Callable[..., list[Any]]:
 
 
 def _saved_model_function(tf: Any, model: Model) -> Callable[..., list[Any]]:
-    loaded = tf.saved_model.load(str(model.path))
-    serve = loaded.signatures[model.facts.get("signature", "serving_default")]
-    names = [bound.name for bound in model.binding.inputs]
-    outputs = [bound.name for bound in model.binding.outputs]
+    from strop.graph.saved_models import serving_function
 
-    def function(*tensors: Any) -> list[Any]:
-        results = serve(**dict(zip(names, tensors, strict=True)))
-        return [results[name] for name in outputs]
-
-    # TensorFlow frees variables when the object that loaded them goes.
-    function.loaded = loaded  # type: ignore[attr-defined]
-    return function
+    return serving_function(model)
 
 
 def _graph_function(tf: Any, model: Model) -> Callable[..., list[Any]]:
-    definition = tf.compat.v1.GraphDef()
-    definition.ParseFromString(model.path.read_bytes())
-    wrapped = tf.compat.v1.wrap_function(
-        lambda: tf.compat.v1.import_graph_def(definition, name=""), []
-    )
-    inputs = [wrapped.graph.get_tensor_by_name(b.name) for b in model.binding.inputs]
-    outputs = [wrapped.graph.get_tensor_by_name(b.name) for b in model.binding.outputs]
-    pruned = wrapped.prune(inputs, outputs)
+    from strop.graph.frozen import imported, read_graph
 
-    def function(*tensors: Any) -> list[Any]:
-        # The pruned function has the graph's own, partly free shapes; the tracing one fixes them.
-        return list(pruned(*tensors))
-
-    return function
+    bound = model.binding
+    names = [[b.name for b in side] for side in (bound.inputs, bound.outputs)]
+    pruned = imported(read_graph(model.path), *names)
+    return lambda *tensors: list(pruned(*tensors))
 
 
 _functions: dict[Form, Callable[[Any, Model], Callable[..., list[Any]]]] = {

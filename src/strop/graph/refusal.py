@@ -1,0 +1,22 @@
+"""What a converter said when it refused, cut to the line that tells something."""
+
+from __future__ import annotations
+
+from strop.core.errors import ConversionError
+
+_NOISE = ("Traceback", "File ", "Exception from", "Check '", "See console", "<unknown>", "warning:")
+_TELLING = ("error:", "unsupported", "not supported", "no translator", "no conversion", "failed to legalize")
+
+
+def refusal(converter: str, error: BaseException) -> ConversionError:
+    """Return the error of ours for a converter's own.
+
+    Args:
+        converter: Its name as people know it (``the LiteRT converter``).
+        error: What it raised.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    clean = [line for line in lines if not line.startswith(_NOISE)] or lines
+    telling = [line for line in clean if any(word in line.lower() for word in _TELLING)]
+    gist = (telling or clean or [type(error).__name__])[0]
+    return ConversionError(f"{converter} refused the model: {gist[:300]}")

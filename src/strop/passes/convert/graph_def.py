@@ -1,0 +1,55 @@
+"""To a frozen GraphDef: one inlined graph whose variables are constants, from which all other forms are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from strop.core.contracts import TENSORFLOW, Context, Exactness, Pass, Unchanged
+from strop.core.model import Binding, Form, Model
+
+
+@final
+@dataclass(frozen=True)
+class Freeze(Pass):
+    """Write the model as one frozen graph.
+
+    Before:  Keras layers, or a SavedModel's functions, reading variables
+    After:   one GraphDef; variables are constants, functions inlined, training-only nodes gone
+    """
+
+    takes = frozenset({Form.KERAS, Form.SAVED_MODEL, Form.GRAPH_DEF})
+    gives = Form.GRAPH_DEF
+    requires = (TENSORFLOW,)
+    exactness = Exactness.ROUNDING
+    loads_tensorflow = True
+
+    def apply(self, model: Model, context: Context) -> Model | Unchanged:
+        """Return the frozen graph."""
+        if model.form is Form.GRAPH_DEF:
+            return Unchanged("the model is a frozen graph already")
+        from strop.graph.frozen import freeze
+        from strop.graph.quiet import quiet
+        from strop.graph.refusal import refusal
+
+        with quiet():
+            try:
+                frozen = freeze(_function(model), model.signature)
+            # TensorFlow and Keras raise errors of every kind while tracing.
+            except Exception as error:  # noqa: BLE001
+                raise refusal("freezing", error) from error
+        path = context.workspace / "model.pb"
+        path.write_bytes(frozen.definition.SerializeToString())
+        binding = Binding.plain(model.signature, frozen.inputs, frozen.outputs)
+        return model.derive(self, Form.GRAPH_DEF, path, binding)
+
+
+def _function(model: Model) -> Any:
+    if model.form is Form.KERAS:
+        from strop.graph.keras_models import by_name, load
+
+        loaded = load(model.path)
+        return lambda *tensors: by_name(loaded, tensors, model.signature)
+    from strop.graph.saved_models import serving_function
+
+    return serving_function(model)
