@@ -26,7 +26,9 @@ class FrozenGraph:
     outputs: tuple[str, ...]
 
 
-def freeze(function: Any, signature: Signature, *, batch: int | None = None) -> FrozenGraph:
+def freeze(
+    function: Any, signature: Signature, *, batch: int | None = None
+) -> FrozenGraph:
     """Return a frozen graph of a function of tensors.
 
     Args:
@@ -44,14 +46,18 @@ def freeze(function: Any, signature: Signature, *, batch: int | None = None) -> 
 
     def named(*tensors: Any) -> list[Any]:
         results = function(*tensors)
-        return [tf.identity(result, name=f"output_{i}") for i, result in enumerate(results)]
+        return [
+            tf.identity(result, name=f"output_{i}") for i, result in enumerate(results)
+        ]
 
     concrete = tf.function(named, autograph=False).get_concrete_function(*specs)
     frozen = convert_to_constants.convert_variables_to_constants_v2(
         concrete, lower_control_flow=False, aggressive_inlining=True
     )
     inputs = _inputs_in_order(frozen, len(specs))
-    return FrozenGraph(frozen.graph.as_graph_def(), inputs, tuple(t.name for t in frozen.outputs))
+    return FrozenGraph(
+        frozen.graph.as_graph_def(), inputs, tuple(t.name for t in frozen.outputs)
+    )
 
 
 def _inputs_in_order(frozen: Any, count: int) -> tuple[str, ...]:
@@ -103,7 +109,9 @@ def with_shapes(graph: FrozenGraph, signature: Signature, *, batch: int | None) 
     }
     for node in definition.node:
         if node.op == "Placeholder" and node.name in shapes:
-            node.attr["shape"].shape.CopyFrom(tf.TensorShape(shapes[node.name]).as_proto())
+            node.attr["shape"].shape.CopyFrom(
+                tf.TensorShape(shapes[node.name]).as_proto()
+            )
         node.attr.pop("_output_shapes", None)
     function = imported(definition, graph.inputs, graph.outputs)
     return convert_to_constants.convert_variables_to_constants_v2(function)

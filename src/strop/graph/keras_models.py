@@ -40,7 +40,9 @@ def load(path: Path, *, allow: Collection[str] = ()) -> Any:
     try:
         if zipfile.is_zipfile(path):
             _refuse_lambdas(path, allow)
-            return keras.models.load_model(path, compile=False, safe_mode="lambda" not in allow)
+            return keras.models.load_model(
+                path, compile=False, safe_mode="lambda" not in allow
+            )
         return _load_h5(path, allow)
     except ModelError:
         raise
@@ -67,7 +69,9 @@ def _load_h5(path: Path, allow: Collection[str]) -> Any:
     if "Lambda" in _class_names(config) and "lambda" not in allow:
         raise _unsafe(path)
     if not _drop_stray_arguments(config):
-        return keras.models.load_model(path, compile=False, safe_mode="lambda" not in allow)
+        return keras.models.load_model(
+            path, compile=False, safe_mode="lambda" not in allow
+        )
     return _rebuilt(config, path)
 
 
@@ -103,7 +107,9 @@ def _class_names(config: object) -> set[str]:
     if isinstance(config, dict):
         own = {str(config["class_name"])} if "class_name" in config else set()
         return own.union(*map(_class_names, config.values()))
-    return set().union(*map(_class_names, config)) if isinstance(config, list) else set()
+    return (
+        set().union(*map(_class_names, config)) if isinstance(config, list) else set()
+    )
 
 
 def _refuse_lambdas(path: Path, allow: Collection[str]) -> None:
@@ -136,7 +142,10 @@ def _unreadable(path: Path, error: Exception) -> ModelError:
                 next_step="model.export('saved_model_folder')",
             )
         )
-    gist = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    gist = next(
+        (line.strip() for line in text.splitlines() if line.strip()),
+        type(error).__name__,
+    )
     return ModelError(
         message(
             f"'{path}' can't be read as a Keras model: {gist[:200]}",
@@ -161,9 +170,14 @@ def _tensors(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
     if getattr(model, "inputs", None):
         # `_inputs_struct` is the shape of the call (dict, list, single); names of tensors are not kept on disk.
-        struct, outs = getattr(model, "_inputs_struct", model.inputs), model.output_names
+        struct, outs = (
+            getattr(model, "_inputs_struct", model.inputs),
+            model.output_names,
+        )
         inputs = _named(struct, [t.name for t in model.inputs], model.inputs)
-        outputs = _named(getattr(model, "_outputs_struct", None), list(outs), model.outputs)
+        outputs = _named(
+            getattr(model, "_outputs_struct", None), list(outs), model.outputs
+        )
         return inputs, outputs
     recipe = getattr(model, "_build_shapes_dict", None)
     if not recipe:
@@ -176,13 +190,21 @@ def _tensors(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     shape = recipe.get("input_shape", next(iter(recipe.values())))
     named = shape if isinstance(shape, dict) else {"input": shape}
-    dtype = model.input_dtype if hasattr(model, "input_dtype") else keras.config.floatx()
+    dtype = (
+        model.input_dtype if hasattr(model, "input_dtype") else keras.config.floatx()
+    )
     symbolic = {n: keras.KerasTensor((None, *s[1:]), dtype) for n, s in named.items()}
     given = symbolic if isinstance(shape, dict) else next(iter(symbolic.values()))
     result = model.compute_output_spec(given)
     leaves = keras.tree.flatten(result)
-    names = list(result) if isinstance(result, dict) else [f"output_{i}" for i in range(len(leaves))]
-    return symbolic, dict(zip(names if len(leaves) > 1 else ["output"], leaves, strict=True))
+    names = (
+        list(result)
+        if isinstance(result, dict)
+        else [f"output_{i}" for i in range(len(leaves))]
+    )
+    return symbolic, dict(
+        zip(names if len(leaves) > 1 else ["output"], leaves, strict=True)
+    )
 
 
 def _named(struct: object, names: list[str], tensors: Sequence[Any]) -> dict[str, Any]:
@@ -204,7 +226,9 @@ def _specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
         TensorSpec(
             name,
             tuple(tensor.shape),
-            "str" if tensor.dtype == "string" else keras.backend.standardize_dtype(tensor.dtype),
+            "str"
+            if tensor.dtype == "string"
+            else keras.backend.standardize_dtype(tensor.dtype),
         )
         for name, tensor in tensors.items()
     )
@@ -222,7 +246,9 @@ def arranged(model: Any, tensors: Sequence[Any], signature: Signature) -> Any:
 
 def by_name(model: Any, tensors: Sequence[Any], signature: Signature) -> list[Any]:
     """Return the outputs of `model` for `tensors`, both in the signature's order, not in training."""
-    return outputs_of(model(arranged(model, tensors, signature), training=False), signature)
+    return outputs_of(
+        model(arranged(model, tensors, signature), training=False), signature
+    )
 
 
 def outputs_of(result: Any, signature: Signature) -> list[Any]:
@@ -251,4 +277,36 @@ def save(model: Any, folder: Path) -> tuple[Path, bool]:
 
 def zeros_for(signature: Signature) -> list[NDArray[Any]]:
     """Return one sample of zeros for each input; free dimensions are 1."""
-    return [np.zeros([n or 1 for n in spec.shape], spec.dtype) for spec in signature.inputs]
+    return [
+        np.zeros([n or 1 for n in spec.shape], spec.dtype) for spec in signature.inputs
+    ]
+
+
+def unrolled(model: Any) -> Any:
+    """Return a copy of `model` whose recurrent layers are written out step by step.
+
+    Raises:
+        ValueError: If there is no recurrent layer, or one of them has no fixed number of steps.
+    """
+    import keras
+
+    found = False
+
+    def copy(layer: Any) -> Any:
+        nonlocal found
+        config = layer.get_config()
+        inner = [config] + [
+            config[side]["config"]
+            for side in ("layer", "backward_layer")
+            if config.get(side)
+        ]
+        for part in inner:
+            if "unroll" in part:
+                found, part["unroll"] = True, True
+        return layer.__class__.from_config(config)
+
+    copied = keras.models.clone_model(model, clone_function=copy)
+    if not found:
+        raise ValueError("there is no recurrent layer to unroll")
+    copied.set_weights(model.get_weights())
+    return copied

@@ -8,7 +8,16 @@ import os
 import warnings
 from collections.abc import Iterator
 
-_NOISY = ("tensorflow", "tf2onnx", "nncf", "absl", "openvino", "onnxslim", "ai_edge_quantizer", "root")
+_NOISY = (
+    "tensorflow",
+    "tf2onnx",
+    "nncf",
+    "absl",
+    "openvino",
+    "onnxslim",
+    "ai_edge_quantizer",
+    "root",
+)
 
 
 @contextlib.contextmanager

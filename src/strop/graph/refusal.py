@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from strop.core.errors import ConversionError
 
-_NOISE = ("Traceback", "File ", "Exception from", "Check '", "See console", "<unknown>", "warning:")
-_TELLING = ("error:", "unsupported", "not supported", "no translator", "no conversion", "failed to legalize")
+_NOISE = (
+    "Traceback",
+    "File ",
+    "Exception from",
+    "Check '",
+    "See console",
+    "<unknown>",
+    "warning:",
+)
+_TELLING = (
+    "error:",
+    "unsupported",
+    "not supported",
+    "no translator",
+    "no conversion",
+    "failed to legalize",
+)
 
 
 def refusal(converter: str, error: BaseException) -> ConversionError:

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from strop.core.contracts import TENSORFLOW, Context, Exactness, Pass, Unchanged
 from strop.core.model import Binding, Form, Model
+from strop.core.parameters import parameter
 
 
 @final
@@ -24,6 +25,16 @@ class Freeze(Pass):
     exactness = Exactness.ROUNDING
     loads_tensorflow = True
 
+    batch: int = parameter(
+        0,
+        low=0,
+        doc="batch size to fix while tracing, which loops over time need for LiteRT; 0 leaves it free",
+    )
+    unroll: bool = parameter(
+        False,
+        doc="write recurrent Keras layers out step by step: larger, faster, and no loop is left",
+    )
+
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the frozen graph."""
         if model.form is Form.GRAPH_DEF:
@@ -34,22 +45,27 @@ class Freeze(Pass):
 
         with quiet():
             try:
-                frozen = freeze(_function(model), model.signature)
+                frozen = freeze(
+                    self._function(model), model.signature, batch=self.batch or None
+                )
             # TensorFlow and Keras raise errors of every kind while tracing.
             except Exception as error:  # noqa: BLE001
                 raise refusal("freezing", error) from error
         path = context.workspace / "model.pb"
         path.write_bytes(frozen.definition.SerializeToString())
-        binding = Binding.plain(model.signature, frozen.inputs, frozen.outputs)
+        binding = Binding.plain(
+            model.signature, frozen.inputs, frozen.outputs, batch=self.batch or None
+        )
         return model.derive(self, Form.GRAPH_DEF, path, binding)
 
+    def _function(self, model: Model) -> Any:
+        if model.form is Form.SAVED_MODEL:
+            from strop.graph.saved_models import serving_function
 
-def _function(model: Model) -> Any:
-    if model.form is Form.KERAS:
-        from strop.graph.keras_models import by_name, load
+            return serving_function(model)
+        from strop.graph.keras_models import by_name, load, unrolled
 
         loaded = load(model.path)
+        if self.unroll:
+            loaded = unrolled(loaded)
         return lambda *tensors: by_name(loaded, tensors, model.signature)
-    from strop.graph.saved_models import serving_function
-
-    return serving_function(model)

@@ -25,7 +25,9 @@ class ConvertToLiteRT(Pass):
     exactness = Exactness.ROUNDING
     loads_tensorflow = True
 
-    batch: int = parameter(0, low=0, search=("batch", 0), doc="batch size to fix; 0 leaves it free")
+    batch: int = parameter(
+        0, low=0, search=("batch", 0), doc="batch size to fix; 0 leaves it free"
+    )
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the flatbuffer."""
@@ -36,7 +38,7 @@ class ConvertToLiteRT(Pass):
 
         import tensorflow as tf
 
-        batch = self.batch or None
+        batch = self.batch or model.binding.batch
         with quiet():
             try:
                 function = with_shapes(frozen_of(model), model.signature, batch=batch)
@@ -50,5 +52,10 @@ class ConvertToLiteRT(Pass):
                 raise refusal("the LiteRT converter", error) from error
         path = context.workspace / "model.tflite"
         path.write_bytes(content)
-        names = [tensor.name for tensor in function.inputs], [t.name for t in function.outputs]
-        return model.derive(self, Form.LITERT, path, binding_of(path, model, *names, batch=batch))
+        names = (
+            [tensor.name for tensor in function.inputs],
+            [t.name for t in function.outputs],
+        )
+        return model.derive(
+            self, Form.LITERT, path, binding_of(path, model, *names, batch=batch)
+        )

@@ -26,7 +26,8 @@ class ConvertToOpenVINO(Pass):
     exactness = Exactness.ROUNDING
 
     half_weights: bool = parameter(
-        False, doc="keep the weights in float16 on disk; they are computed with as the settings say"
+        False,
+        doc="keep the weights in float16 on disk; they are computed with as the settings say",
     )
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
@@ -43,7 +44,9 @@ class ConvertToOpenVINO(Pass):
                 _fix_shapes(converted, model)
                 # Saving first settles names and order, which the binding is then read from.
                 binding = _binding(converted, model)
-                openvino.save_model(converted, str(path), compress_to_fp16=self.half_weights)
+                openvino.save_model(
+                    converted, str(path), compress_to_fp16=self.half_weights
+                )
             except ConversionError:
                 raise
             except (RuntimeError, ValueError, TypeError) as error:
