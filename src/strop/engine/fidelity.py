@@ -1,0 +1,401 @@
+"""Fidelity: how well a candidate's answers survived, held against the original's on the same samples."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strop.core import registry
+from strop.core.contracts import Metric, Predictor
+from strop.core.errors import MetricError, ParameterError, message
+from strop.core.evaluation import Fidelity, Measurement, OutputDifference
+from strop.core.samples import Samples
+from strop.core.signature import Arrays, Signature
+from strop.numerics import similarity
+from strop.numerics.statistics import (
+    Interval,
+    bootstrap_interval,
+    paired_drop_interval,
+    proportion_interval,
+)
+
+Outputs = Sequence[NDArray[Any]]
+_SMALLEST_SCALE = 1e-12
+
+
+@dataclass(frozen=True)
+class Question:
+    """A quality metric ready to be asked: one of ours, or the user's function.
+
+    Attributes:
+        title: As the report writes it.
+        metric: One of ours; None for the user's function.
+        function: ``(output, target) -> float``; more is better.
+        because: One sentence: which metric, and why.
+    """
+
+    title: str
+    metric: Metric | None
+    function: Callable[[NDArray[Any], NDArray[Any]], float]
+    because: str
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more is better."""
+        return self.metric is None or self.metric.higher_is_better
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a drop is absolute; relative where not."""
+        return self.metric is None or self.metric.is_bounded
+
+    def ask(self, output: NDArray[Any], target: NDArray[Any]) -> float:
+        """Return the metric's value.
+
+        Raises:
+            MetricError: If the function fails or gives no finite number.
+        """
+        try:
+            value = float(self.function(output, target))
+        except MetricError:
+            raise
+        # The function may be the user's, so any error may come out of it.
+        except Exception as error:  # noqa: BLE001
+            raise MetricError(
+                message(
+                    f"the metric '{self.title}' failed: {type(error).__name__}: {error}",
+                    f"It was given an output of shape {output.shape} and a target of shape {target.shape}.",
+                )
+            ) from None
+        if not math.isfinite(value):
+            raise MetricError(
+                f"the metric '{self.title}' gave {value}, which is not a finite number"
+            )
+        return value
+
+
+def choose_metric(
+    name: str | None, outputs: Outputs, targets: Arrays, signature: Signature
+) -> Question | None:
+    """Return the metric to judge by; None where there are no targets.
+
+    Args:
+        name: A metric's name, ``top_k(k=3)`` with settings, ``package.module:function``, or None to pick.
+        outputs: A few outputs of the original, in the signature's order.
+        targets: Their targets, by output name.
+        signature: Names the outputs.
+
+    Raises:
+        UnknownNameError: If there is no metric of that name.
+        ParameterError: If the function can't be found, or no metric fits what there is.
+    """
+    if not targets:
+        if name:
+            raise ParameterError(
+                message(
+                    f"the metric '{name}' needs targets, and the samples have none.",
+                    "Give targets with the samples, or leave the metric out: then the agreement with "
+                    "the original is judged.",
+                )
+            )
+        return None
+    if name and ":" in name:
+        function = user_function(name)
+        return Question(name, None, function, f"judged by {name}, as asked for")
+    if name:
+        kind, _, settings = name.partition("(")
+        found = registry.metrics.get(kind.strip()).from_settings(_settings(settings))
+        return Question(
+            found.title, found, found.value, f"judged by {found.title}, as asked for"
+        )
+    first = next(iter(targets))
+    output, target = outputs[signature.output_names.index(first)], targets[first]
+    for kind_of in registry.metrics:
+        if kind_of.fits(output, target):
+            metric = kind_of()
+            why = (
+                f"judged by {metric.title}, since targets of shape {target.shape[1:] or 'one'} and kind "
+                f"{target.dtype} stand beside outputs of shape {output.shape[1:]}"
+            )
+            return Question(metric.title, metric, metric.value, why)
+    raise ParameterError(
+        message(
+            f"no metric fits targets of shape {target.shape} ({target.dtype}) with outputs of shape "
+            f"{output.shape}.",
+            f"Name one ({', '.join(registry.metrics.names())}), or give your own function.",
+            next_step="--metric my_module:my_metric",
+        )
+    )
+
+
+def _settings(text: str) -> dict[str, object]:
+    pairs = [part.partition("=") for part in text.rstrip(")").split(",") if "=" in part]
+    return {
+        key.strip(): int(value) if value.strip().isdigit() else value.strip()
+        for key, _, value in pairs
+    }
+
+
+def user_function(name: str) -> Callable[..., Any]:
+    """Return the function called ``package.module:function``; the current folder is searched too.
+
+    Raises:
+        ParameterError: If module or function are not there, or the module fails.
+    """
+    module_name, _, function_name = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module_name), function_name)  # type: ignore[no-any-return]
+    # The module is the user's, so any error may come out of it.
+    except Exception as error:  # noqa: BLE001
+        raise ParameterError(
+            message(
+                f"'{name}' can't be used: {type(error).__name__}: {error}",
+                "It must name a function in a module that Python finds from here.",
+            )
+        ) from None
+
+
+def predict_all(
+    predictor: Predictor, samples: Samples, *, batch: int = 32
+) -> list[NDArray[Any]]:
+    """Return the outputs for all samples, in the signature's order.
+
+    Args:
+        predictor: What answers.
+        samples: What is asked.
+        batch: How many at once, where the predictor takes any number; else as it takes.
+    """
+    fixed = predictor.batch_sizes
+    size = batch if fixed is None or batch in fixed else max(fixed)
+    parts: list[list[NDArray[Any]]] = []
+    for arrays in samples.batches(size):
+        count = len(next(iter(arrays.values())))
+        if fixed is not None and count not in fixed:
+            arrays = {name: _padded(array, size) for name, array in arrays.items()}
+        parts.append([output[:count] for output in predictor.run(arrays)])
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _padded(array: NDArray[Any], size: int) -> NDArray[Any]:
+    return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
+
+
+def judge(
+    reference: Outputs,
+    candidate: Outputs,
+    targets: Arrays,
+    *,
+    signature: Signature,
+    question: Question | None,
+    split: str,
+    confidence: float = 0.95,
+    seed: int = 0,
+    floor: float = 0.0,
+) -> Fidelity:
+    """Return how well `candidate` answers, beside `reference`, on the same samples.
+
+    Args:
+        reference: The original's outputs, in the signature's order.
+        candidate: The candidate's.
+        targets: By output name; not every output needs one.
+        signature: Names the outputs.
+        question: The metric; None where there are no targets.
+        split: Which split the samples are from.
+        confidence: Level of the intervals.
+        seed: For bootstraps.
+        floor: The drop that the original shows against itself.
+
+    Raises:
+        MetricError: If the metric fails.
+    """
+    names = signature.output_names
+    outputs = tuple(
+        _difference(n, r, c)
+        for n, r, c in zip(names, reference, candidate, strict=True)
+    )
+    count = len(reference[0]) if reference else 0
+    if not all(output.finite for output in outputs):
+        worst = Measurement(1.0, "", 1.0, 1.0, count, confidence)
+        return Fidelity(worst, "everything", None, None, outputs, count, split, floor)
+    if question and targets:
+        drops = [
+            _metric_drop(
+                reference[i], candidate[i], targets[name], question, confidence, seed
+            )
+            for i, name in enumerate(names)
+            if name in targets
+        ]
+        drop, metric, baseline = max(drops, key=lambda found: found[0].value)
+        return Fidelity(
+            drop, question.title, metric, baseline, outputs, count, split, floor
+        )
+    agreements = [
+        _agreement_drop(r, c, confidence, seed)
+        for r, c in zip(reference, candidate, strict=True)
+    ]
+    drop, drop_of = max(agreements, key=lambda found: found[0].value)
+    return Fidelity(drop, drop_of, None, None, outputs, count, split, floor)
+
+
+def _difference(
+    name: str, reference: NDArray[Any], candidate: NDArray[Any]
+) -> OutputDifference:
+    return OutputDifference(
+        name,
+        similarity.max_abs_difference(reference, candidate),
+        similarity.mean_abs_difference(reference, candidate),
+        similarity.sqnr_db(reference, candidate),
+        similarity.relative_error(reference, candidate),
+        similarity.top1_agreement(reference, candidate)
+        if is_classifier(reference)
+        else None,
+        bool(np.isfinite(candidate).all()) if candidate.dtype.kind == "f" else True,
+    )
+
+
+def is_classifier(output: NDArray[Any]) -> bool:
+    """Say whether an output looks like class scores: rows of at least two that sum to one, or ten logits and more.
+
+    Rows of fewer plain numbers may as well be coordinates, whose largest entry means nothing.
+    """
+    if (
+        output.ndim != 2
+        or output.shape[1] < 2
+        or output.dtype.kind != "f"
+        or not len(output)
+    ):
+        return False
+    sums = output.astype(np.float64).sum(-1)
+    # Softmax in bfloat16 sums to one within its eight bits.
+    probabilities = bool(np.all(np.abs(sums - 1) < 2**-7) and output.min() >= -(2**-7))
+    return probabilities or output.shape[1] >= 10
+
+
+def _metric_drop(
+    reference: NDArray[Any],
+    candidate: NDArray[Any],
+    target: NDArray[Any],
+    question: Question,
+    confidence: float,
+    seed: int,
+) -> tuple[Measurement, Measurement, Measurement]:
+    baseline, value = question.ask(reference, target), question.ask(candidate, target)
+    sign = 1.0 if question.higher_is_better else -1.0
+    scale = 1.0 if question.is_bounded else max(abs(baseline), _SMALLEST_SCALE)
+    count = len(reference)
+    scores = _scores(question, reference, candidate, target)
+    if scores is not None:
+        interval = paired_drop_interval(*scores, confidence)
+        interval = (
+            interval
+            if sign > 0
+            else Interval(-interval.value, -interval.high, -interval.low)
+        )
+    else:
+        interval = bootstrap_interval(
+            _drop_of_resample(question, reference, candidate, target, sign),
+            count,
+            confidence=confidence,
+            seed=seed,
+        )
+    drop = Measurement(
+        interval.value / scale,
+        "",
+        interval.low / scale,
+        interval.high / scale,
+        count,
+        confidence,
+    )
+    spread = [
+        _metric_interval(question, output, target, figure, confidence, seed)
+        for output, figure in ((candidate, value), (reference, baseline))
+    ]
+    return drop, spread[0], spread[1]
+
+
+def _scores(
+    question: Question,
+    reference: NDArray[Any],
+    candidate: NDArray[Any],
+    target: NDArray[Any],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    if question.metric is None:
+        return None
+    one = question.metric.per_sample(reference, target)
+    other = question.metric.per_sample(candidate, target)
+    return None if one is None or other is None else (one, other)
+
+
+def _drop_of_resample(
+    question: Question,
+    reference: NDArray[Any],
+    candidate: NDArray[Any],
+    target: NDArray[Any],
+    sign: float,
+) -> Callable[[NDArray[np.intp]], float]:
+    def drop(chosen: NDArray[np.intp]) -> float:
+        try:
+            before = question.ask(reference[chosen], target[chosen])
+            return sign * (before - question.ask(candidate[chosen], target[chosen]))
+        except (
+            MetricError
+        ):  # a resample may lack a class; the whole set was asked before
+            return math.nan
+
+    return drop
+
+
+def _metric_interval(
+    question: Question,
+    output: NDArray[Any],
+    target: NDArray[Any],
+    value: float,
+    confidence: float,
+    seed: int,
+) -> Measurement:
+    count = len(output)
+    scores = question.metric.per_sample(output, target) if question.metric else None
+    if scores is not None and set(np.unique(scores)) <= {0.0, 1.0}:
+        interval = proportion_interval(int(scores.sum()), count, confidence)
+    elif scores is not None:
+        interval = bootstrap_interval(
+            lambda chosen: float(scores[chosen].mean()),
+            count,
+            confidence=confidence,
+            seed=seed,
+        )
+    else:
+        interval = Interval(value, value, value)
+    return Measurement(value, "", interval.low, interval.high, count, confidence)
+
+
+def _agreement_drop(
+    reference: NDArray[Any], candidate: NDArray[Any], confidence: float, seed: int
+) -> tuple[Measurement, str]:
+    count = len(reference)
+    if is_classifier(reference):
+        changed = int((np.argmax(reference, -1) != np.argmax(candidate, -1)).sum())
+        share = proportion_interval(changed, count, confidence)
+        return Measurement(*_plain(share), count, confidence), "top-1 agreement"
+    interval = bootstrap_interval(
+        lambda chosen: similarity.relative_error(reference[chosen], candidate[chosen]),
+        count,
+        confidence=confidence,
+        resamples=100,
+        seed=seed,
+    )
+    return Measurement(*_plain(interval), count, confidence), "relative error"
+
+
+def _plain(interval: Interval) -> tuple[float, str, float, float]:
+    return interval.value, "", interval.low, interval.high

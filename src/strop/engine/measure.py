@@ -1,0 +1,239 @@
+"""Costs of a model under a runtime: time, memory, cold start, size."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from strop.core import registry
+from strop.core.contracts import Predictor
+from strop.core.errors import ExecutionError, StropError
+from strop.core.evaluation import Measurement
+from strop.core.model import Model
+from strop.core.parameters import Value
+from strop.core.signature import Arrays, Signature
+from strop.numerics.statistics import median_interval
+
+_NS_PER_MS = 1e6
+_MOST_CALLS = 5000
+_LEAST_CALLS = 5
+_CHILD_SECONDS = 300
+
+
+def one_batch(signature: Signature, size: int, *, seed: int = 0) -> Arrays:
+    """Return a batch of made-up inputs; free dimensions besides the batch are 16."""
+    random = np.random.default_rng(seed)
+    arrays: Arrays = {}
+    for spec in signature.inputs:
+        shape = [size, *(16 if n is None else n for n in spec.shape[1:])]
+        if np.dtype(spec.dtype).kind == "f":
+            arrays[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+        else:
+            arrays[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
+    return arrays
+
+
+def warm_up(predictor: Predictor, inputs: Arrays, *, seconds: float = 0.2) -> float:
+    """Call until `seconds` have passed (three calls at least); return the last call's seconds."""
+    deadline, calls, last = time.perf_counter() + seconds, 0, 0.0
+    while calls < 3 or time.perf_counter() < deadline:
+        start = time.perf_counter()
+        predictor.run(inputs, copy=False)
+        last, calls = time.perf_counter() - start, calls + 1
+        if (
+            last > seconds * 5 and calls > 1
+        ):  # so slow that more calls would be the whole cost
+            break
+    return last
+
+
+def latency(
+    predictor: Predictor, inputs: Arrays, *, seconds: float = 0.5
+) -> NDArray[np.int64]:
+    """Return the durations of single calls in nanoseconds, for about `seconds`."""
+    durations: list[int] = []
+    clock, run = time.perf_counter_ns, predictor.run
+    deadline = clock() + int(seconds * 1e9)
+    while len(durations) < _MOST_CALLS and (
+        len(durations) < _LEAST_CALLS or clock() < deadline
+    ):
+        start = clock()
+        run(inputs, copy=False)
+        durations.append(clock() - start)
+    return np.asarray(durations, np.int64)
+
+
+def summarize(durations_ns: NDArray[np.int64], batch: int) -> dict[str, Measurement]:
+    """Return percentiles of latency in ms and the throughput in samples a second."""
+    milliseconds = durations_ns / _NS_PER_MS
+    count = len(milliseconds)
+    middle = median_interval(milliseconds)
+    found = {
+        f"latency_p50@{batch}": Measurement(
+            middle.value, "ms", middle.low, middle.high, count
+        )
+    }
+    for percent in (90, 99):
+        value = float(np.percentile(milliseconds, percent))
+        found[f"latency_p{percent}@{batch}"] = Measurement(
+            value, "ms", value, value, count
+        )
+    rates = [batch * 1e3 / figure for figure in (middle.value, middle.high, middle.low)]
+    found[f"throughput@{batch}"] = Measurement(
+        rates[0], "1/s", rates[1], rates[2], count
+    )
+    return found
+
+
+def time_round(
+    predictor: Predictor, inputs: Arrays, seconds: float
+) -> tuple[int, float]:
+    """Call for about `seconds`; return how many calls there were and the median seconds of one."""
+    durations = latency(predictor, inputs, seconds=seconds)
+    return len(durations), float(np.median(durations)) / 1e9
+
+
+def sizes(model: Model) -> dict[str, Measurement]:
+    """Return bytes on disk, and zipped (deflate)."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in model.files:
+            for file in [path] if path.is_file() else sorted(path.rglob("*")):
+                if file.is_file():
+                    archive.write(file, file.name)
+    return {
+        "size": Measurement.exact(model.size_bytes, "bytes"),
+        "zipped_size": Measurement.exact(len(packed.getvalue()), "bytes"),
+    }
+
+
+def process_costs(
+    model: Model,
+    runtime: str,
+    settings: Mapping[str, Value],
+    *,
+    batch: int = 1,
+    repeats: int = 3,
+) -> dict[str, Measurement]:
+    """Return cold start and memory, each repeat in a process of its own.
+
+    Args:
+        model: What to open.
+        runtime: The runtime's name.
+        settings: Its settings.
+        batch: Batch size of the first answer.
+        repeats: How many processes.
+
+    Returns:
+        ``cold_start``: ms from the process's start to its first answer; ``peak_memory``: bytes above what
+        the process held before it loaded the engine; ``resident_memory``: bytes held after the answer.
+
+    Raises:
+        ExecutionError: If the process fails.
+    """
+    runs = [_one_process(model, runtime, settings, batch) for _ in range(repeats)]
+    units = {"cold_start": "ms", "peak_memory": "bytes", "resident_memory": "bytes"}
+    found = {}
+    for name, unit in units.items():
+        figures = [run[name] for run in runs]
+        middle = float(np.median(figures))
+        found[name] = Measurement(middle, unit, min(figures), max(figures), repeats)
+    return found
+
+
+def _one_process(
+    model: Model, runtime: str, settings: Mapping[str, Value], batch: int
+) -> dict[str, float]:
+    request = {
+        "model": model.to_json(),
+        "runtime": runtime,
+        "settings": dict(settings),
+        "batch": batch,
+    }
+    started = time.time()
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "strop.engine.measure"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=_CHILD_SECONDS,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ExecutionError(
+            f"gave no first answer within {_CHILD_SECONDS} s"
+        ) from None
+    if child.returncode != 0:
+        lines = child.stderr.strip().splitlines() or [f"status {child.returncode}"]
+        raise ExecutionError(
+            f"a fresh process could not run the model: {lines[-1][:300]}"
+        )
+    answer = json.loads(child.stdout.strip().splitlines()[-1])
+    return {
+        "cold_start": (answer["answered"] - started) * 1e3,
+        "peak_memory": answer["peak"],
+        "resident_memory": answer["resident"],
+    }
+
+
+def _child() -> None:
+    """Open a model in this fresh process, answer once, and tell when that was and what it took."""
+    request = json.loads(sys.stdin.read())
+    me = psutil.Process()
+    baseline = me.memory_info().rss
+    model = Model.from_json(request["model"])
+    runtime = registry.runtimes.get(request["runtime"]).from_settings(
+        request["settings"]
+    )
+    predictor = runtime.open(model)
+    predictor.run(one_batch(model.signature, model.binding.batch or request["batch"]))
+    answered = time.time()
+    resident = me.memory_info().rss
+    print(
+        json.dumps(
+            {
+                "answered": answered,
+                "peak": max(_peak_bytes(), resident) - baseline,
+                "resident": resident,
+            }
+        )
+    )  # noqa: T201, E501
+    sys.stdout.flush()
+    os._exit(0)  # engines' finalizers are not what is measured
+
+
+def _peak_bytes() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _main() -> None:
+    try:
+        _child()
+    except StropError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    _main()
