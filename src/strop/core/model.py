@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from strop.core import digest
 from strop.core.signature import Signature
 

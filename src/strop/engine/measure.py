@@ -11,12 +11,10 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-
 from strop.core import registry
 from strop.core.contracts import Predictor
 from strop.core.errors import ExecutionError, StropError

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import psutil
-
 from strop.core.errors import (
     Cancelled,
     StepTimeoutError,

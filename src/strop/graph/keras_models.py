@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from strop.core.errors import ModelError, UnsafeModelError, message
 from strop.core.signature import Signature, TensorSpec
 
@@ -77,9 +76,8 @@ def _load_h5(path: Path, allow: Collection[str]) -> Any:
 
 def _rebuilt(config: dict[str, Any], path: Path) -> Any:
     """Return the model of a repaired configuration, with the file's weights."""
-    from keras.src.legacy.saving import legacy_h5_format, saving_utils
-
     import h5py
+    from keras.src.legacy.saving import legacy_h5_format, saving_utils
 
     model = saving_utils.model_from_config(config)
     with h5py.File(path, "r") as file:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from strop.core.errors import ConversionError
 from strop.core.model import Binding, Model, TensorBinding
 

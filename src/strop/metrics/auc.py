@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
 from numpy.typing import NDArray
-
 from strop.core.contracts import Metric
 from strop.core.errors import MetricError
 

@@ -7,7 +7,6 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-
 from strop.core.contracts import Metric
 from strop.core.parameters import parameter
 

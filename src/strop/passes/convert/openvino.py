@@ -32,10 +32,9 @@ class ConvertToOpenVINO(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the intermediate representation."""
+        import openvino
         from strop.graph.quiet import quiet
         from strop.graph.refusal import refusal
-
-        import openvino
 
         path = context.workspace / "model.xml"
         with quiet():
