@@ -74,6 +74,16 @@ def _load_h5(path: Path, allow: Collection[str]) -> Any:
     return _rebuilt(config, path)
 
 
+def needs_repair(path: Path) -> bool:
+    """Say whether `path` is a legacy file that only `load` here can load, not Keras 3 by itself."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path, "r") as file:
+        return _drop_stray_arguments(json.loads(file.attrs["model_config"]))
+
+
 def _rebuilt(config: dict[str, Any], path: Path) -> Any:
     """Return the model of a repaired configuration, with the file's weights."""
     import h5py

@@ -1,0 +1,23 @@
+"""Keras files: ``.keras``, and ``.h5`` of Keras 2 and 3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from strop.core.model import Form, Model
+from strop.graph.keras_models import load, needs_repair, signature_of
+from strop.graph.quiet import quiet
+from strop.graph.reading import Options
+
+
+def read(path: Path, workspace: Path, options: Options) -> Model:
+    """Return the Keras model; a legacy file that Keras 3 refuses is written anew beneath `workspace`."""
+    with quiet():
+        loaded = load(path, allow=options.allow)
+    signature = signature_of(loaded).with_shapes(options.shapes)
+    if needs_repair(path):
+        repaired = workspace / "model.keras"
+        loaded.save(repaired)
+        note = "the file has arguments of Keras 2 that Keras 3 refuses; a repaired copy is used"
+        return Model.at(Form.KERAS, repaired, signature, notes=[note])
+    return Model.at(Form.KERAS, path.resolve(), signature)

@@ -1,0 +1,110 @@
+"""SavedModel folders, Keras-made or not, and those that only TensorFlow 1's loader can load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from strop.core.errors import ModelError, message
+from strop.core.model import Binding, Form, Model
+from strop.core.signature import Signature, TensorSpec
+from strop.graph.graph_safety import refuse_unsafe
+from strop.graph.quiet import quiet
+from strop.graph.reading import Options
+
+
+def read(path: Path, workspace: Path, options: Options) -> Model:
+    """Return the SavedModel, or a frozen graph of it where `saved_model.load` refuses."""
+    import tensorflow as tf
+
+    with quiet():
+        meta = _meta_graph(path)
+        refuse_unsafe(_all_nodes(meta.graph_def), path, options.allow)
+        name, definition = _chosen(meta.signature_def, options.signature, path)
+        try:
+            loaded = tf.saved_model.load(str(path))
+            if name not in loaded.signatures:
+                raise KeyError(name)
+        # What the second loader is for can't be told from the error (`add_slot` is an AttributeError).
+        except Exception:  # noqa: BLE001
+            return _frozen(path, workspace, definition, options)
+    signature = Signature(_specs(definition.inputs), _specs(definition.outputs))
+    signature = signature.with_shapes(options.shapes)
+    model = Model.at(Form.SAVED_MODEL, path.resolve(), signature, signature=name)
+    return model
+
+
+def _meta_graph(path: Path) -> Any:
+    from tensorflow.python.saved_model import loader_impl
+
+    return loader_impl.parse_saved_model(str(path)).meta_graphs[0]
+
+
+def _all_nodes(definition: Any) -> list[Any]:
+    inner = [
+        node for function in definition.library.function for node in function.node_def
+    ]
+    return [*definition.node, *inner]
+
+
+def _chosen(
+    signatures: Mapping[str, Any], wanted: str | None, path: Path
+) -> tuple[str, Any]:
+    usable = {
+        name: definition
+        for name, definition in signatures.items()
+        if not name.startswith("__") and definition.outputs
+    }
+    if wanted is None and "serving_default" in usable:
+        wanted = "serving_default"
+    if wanted is None and len(usable) == 1:
+        wanted = next(iter(usable))
+    if wanted in usable:
+        return wanted, usable[wanted]
+    listing = ", ".join(sorted(usable)) or "none"
+    raise ModelError(
+        message(
+            f"'{path}' has no signature '{wanted}'."
+            if wanted
+            else f"'{path}' has no signature called serving_default.",
+            f"Its signatures: {listing}.",
+            next_step=f"--signature {next(iter(sorted(usable)), 'NAME')}",
+        )
+    )
+
+
+def _specs(infos: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(name, infos[name]) for name in sorted(infos))
+
+
+def _spec(name: str, info: Any) -> TensorSpec:
+    import tensorflow as tf
+
+    shape = tf.TensorShape(info.tensor_shape)
+    dtype = tf.as_dtype(info.dtype)
+    sizes = tuple(shape.as_list()) if shape.rank is not None else (None,)
+    return TensorSpec(name, sizes, "str" if dtype == tf.string else dtype.name)
+
+
+def _frozen(path: Path, workspace: Path, definition: Any, options: Options) -> Model:
+    """Return the frozen graph of a SavedModel, loaded as TensorFlow 1 did."""
+    import tensorflow as tf
+
+    inputs, outputs = definition.inputs, definition.outputs
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(path))
+        ends = [outputs[name].name.split(":")[0] for name in sorted(outputs)]
+        frozen = tf.compat.v1.graph_util.convert_variables_to_constants(
+            session, session.graph.as_graph_def(), ends
+        )
+    file = workspace / "model.pb"
+    file.write_bytes(frozen.SerializeToString())
+    signature = Signature(_specs(inputs), _specs(outputs)).with_shapes(options.shapes)
+    binding = Binding.plain(
+        signature,
+        [inputs[n].name for n in sorted(inputs)],
+        [outputs[n].name for n in sorted(outputs)],
+    )
+    note = "TensorFlow 2 refuses to load this SavedModel; its graph was frozen by TensorFlow 1's loader"
+    return Model.at(Form.GRAPH_DEF, file, signature, binding, notes=[note])

@@ -1,0 +1,159 @@
+"""Reading a source: what form a file or folder has, and the Model it is."""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from strop.core.errors import ModelError, StropError, message
+from strop.core.model import Form, Model
+from strop.core.signature import Shape
+
+_SUFFIXES = {
+    ".keras": Form.KERAS,
+    ".h5": Form.KERAS,
+    ".hdf5": Form.KERAS,
+    ".pb": Form.GRAPH_DEF,
+    ".pbtxt": Form.GRAPH_DEF,
+    ".tflite": Form.LITERT,
+    ".onnx": Form.ONNX,
+    ".xml": Form.OPENVINO,
+}
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_KNOWN = ".keras, .h5, .hdf5, a SavedModel folder, .pb, .tflite, .onnx, .xml (OpenVINO)"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user says about a source beyond its path.
+
+    Attributes:
+        shapes: Full shapes by input name, for dimensions that must be known; None entries stay free.
+        allow: Words that admit what is refused by default (``lambda``, ``file-ops``, ``python-ops``,
+            ``external-data``).
+        inputs: Tensor names to take as inputs, for a graph whose inputs can't be told.
+        outputs: Likewise for outputs.
+        signature: Which signature of a SavedModel.
+    """
+
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    signature: str | None = None
+
+
+def detect(path: Path) -> Form:
+    """Return the form of the model at `path`, by its content where that can be told.
+
+    Raises:
+        ModelError: If there is nothing, it is empty, or it is not what its name says.
+    """
+    if not path.exists():
+        raise ModelError(
+            message(f"there is no '{path}'.", f"A model is one of: {_KNOWN}.")
+        )
+    if path.is_dir():
+        if (path / "saved_model.pb").exists() or (path / "saved_model.pbtxt").exists():
+            return Form.SAVED_MODEL
+        raise ModelError(
+            message(
+                f"the folder '{path}' is no SavedModel: it holds no saved_model.pb.",
+                f"A model is one of: {_KNOWN}.",
+            )
+        )
+    if path.stat().st_size == 0:
+        raise ModelError(
+            message(f"the file '{path}' is empty.", f"A model is one of: {_KNOWN}.")
+        )
+    named, found = _SUFFIXES.get(path.suffix.lower()), _by_content(path)
+    form = found or named
+    if form is None:
+        raise ModelError(
+            message(
+                f"'{path}' is of no form that is known.",
+                f"A model is one of: {_KNOWN}.",
+            )
+        )
+    if named and found and named is not found:
+        raise ModelError(
+            message(
+                f"'{path}' is not what its name says: its content is that of a {found} model.",
+                "Give it the suffix that belongs to it.",
+            )
+        )
+    if named and not found and named in (Form.KERAS, Form.LITERT, Form.OPENVINO):
+        raise ModelError(
+            message(
+                f"'{path}' is not what its name says: it does not begin as a {named} model does.",
+                "It may be cut short, or another kind of file.",
+            )
+        )
+    return form
+
+
+def _by_content(path: Path) -> Form | None:
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(_HDF5) or (head.startswith(b"PK") and zipfile.is_zipfile(path)):
+        return Form.KERAS
+    if head[4:8] == b"TFL3":
+        return Form.LITERT
+    if (
+        head.lstrip().startswith(b"<?xml")
+        and b"<net " in head
+        or head.startswith(b"<net ")
+    ):
+        return Form.OPENVINO
+    return None  # GraphDefs and ONNX models are bare protobufs; they show when they are parsed
+
+
+def read(path: Path, workspace: Path, options: Options | None = None) -> Model:
+    """Return the source at `path` as a Model; what can't be used as it is, is repaired beneath `workspace`.
+
+    Args:
+        path: The file or folder; never written to.
+        workspace: An empty folder.
+        options: What the user says about it.
+
+    Raises:
+        ModelError: If it can't be read, or is not what its name says.
+        UnsafeModelError: If it would run code or touch files.
+    """
+    form = detect(path)
+    reader = importlib.import_module(f"strop.graph.readers.{form}")
+    try:
+        model: Model = reader.read(path, workspace, options or Options())
+    except StropError:
+        raise
+    # Parsers of broken files raise errors of every kind; each means that the file can't be read.
+    except Exception as error:  # noqa: BLE001
+        gist = next(
+            (line.strip() for line in str(error).splitlines() if line.strip()), ""
+        )
+        raise ModelError(
+            message(
+                f"'{path}' can't be read as a {form} model: {type(error).__name__}: {gist[:200]}",
+                "It may be cut short or damaged.",
+            )
+        ) from error
+    _refuse_strings(model, path)
+    return model
+
+
+def _refuse_strings(model: Model, path: Path) -> None:
+    texts = [
+        spec.name for spec in model.signature.inputs if spec.dtype in ("str", "object")
+    ]
+    if texts:
+        raise ModelError(
+            message(
+                f"'{path}' takes strings ({', '.join(texts)}), which most engines can't.",
+                "Split the text preprocessing off: apply the TextVectorization (or lookup) layer to the data, "
+                "and give the model that begins behind it.",
+                next_step="keras.Model(vectorize.output, model.output).save('behind.keras')",
+            )
+        )
