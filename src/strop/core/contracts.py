@@ -10,7 +10,8 @@ from __future__ import annotations
 import abc
 import enum
 import importlib.util
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -20,9 +21,22 @@ from numpy.typing import NDArray
 from strop.core.errors import MissingDependencyError, SamplesError, message
 from strop.core.evaluation import Fidelity, Goal
 from strop.core.model import Form, Model
-from strop.core.parameters import Configured
+from strop.core.parameters import Configured, Value
 from strop.core.samples import Samples
 from strop.core.signature import Arrays, Signature
+
+
+class Effort(enum.StrEnum):
+    """How hard a search tries."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    THOROUGH = "thorough"
+
+    def reaches(self, other: Effort) -> bool:
+        """Say whether what is tried from `other` on is tried at this effort."""
+        order = list(Effort)
+        return order.index(self) >= order.index(other)
 
 
 class Needs(enum.StrEnum):
@@ -70,9 +84,15 @@ OPENVINO = Requirement("openvino", "openvino", "openvino")
 
 @dataclass(frozen=True)
 class PlugIn(Configured):
-    """What passes, runtimes and metrics have in common: a name, parameters, and packages they need."""
+    """What passes, runtimes and metrics have in common: a name, parameters, and packages they need.
+
+    Attributes:
+        requires: The packages it imports when it works.
+        effort: From which effort on a search tries it.
+    """
 
     requires: ClassVar[tuple[Requirement, ...]] = ()
+    effort: ClassVar[Effort] = Effort.QUICK
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -91,6 +111,44 @@ class PlugIn(Configured):
                     f"pip install strop[{requirement.extra}]",
                 )
         return None
+
+    @classmethod
+    def variants(
+        cls, known: Mapping[str, Value], effort: Effort
+    ) -> list[dict[str, Value]]:
+        """Return the settings that a search should try, the defaults first.
+
+        Args:
+            known: What names in `Parameter.search` stand for (``cores``, ``batch``).
+            effort: ``quick`` tries the defaults alone, ``standard`` each parameter by itself, ``thorough``
+                all combinations.
+        """
+        defaults = cls.defaults()
+        options = {
+            key: [
+                known.get(value, value) if isinstance(value, str) else value
+                for value in p.search
+            ]
+            for key, p in cls.parameters().items()
+            if p.search
+        }
+        if effort is Effort.QUICK:
+            found: list[dict[str, Value]] = []
+        elif effort is Effort.STANDARD:
+            found = [
+                {key: value} for key, values in options.items() for value in values
+            ]
+        else:
+            product = itertools.product(*options.values())
+            found = [dict(zip(options, values, strict=True)) for values in product]
+        plain: list[dict[str, Value]] = [{}]
+        for settings in found:
+            changed = {
+                key: value for key, value in settings.items() if value != defaults[key]
+            }
+            if changed not in plain:
+                plain.append(changed)
+        return plain
 
     def __str__(self) -> str:
         changed = ", ".join(f"{key}={value!r}" for key, value in self.changed().items())
@@ -154,6 +212,8 @@ class Pass(PlugIn, abc.ABC):
         exactness: How the function computed may change.
         after: Passes one of which must have come before; empty for none.
         loads_tensorflow: Whether the work imports TensorFlow (10 s, 660 MB), which decides the worker.
+        fallbacks: Settings to try in turn where what follows this pass refuses what it gave (names in them
+            as in `Parameter.search`).
     """
 
     takes: ClassVar[frozenset[Form]]
@@ -162,6 +222,7 @@ class Pass(PlugIn, abc.ABC):
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
     after: ClassVar[tuple[str, ...]] = ()
     loads_tensorflow: ClassVar[bool] = False
+    fallbacks: ClassVar[tuple[Mapping[str, Value], ...]] = ()
 
     @abc.abstractmethod
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
@@ -219,12 +280,14 @@ class Runtime(PlugIn, abc.ABC):
         loads_tensorflow: Whether opening imports TensorFlow.
         title: The engine's name as its makers write it.
         distribution: The package whose version is recorded.
+        is_for_comparison: Whether it is measured beside the others and never chosen.
     """
 
     takes: ClassVar[frozenset[Form]]
     loads_tensorflow: ClassVar[bool] = False
     title: ClassVar[str] = ""
     distribution: ClassVar[str] = ""
+    is_for_comparison: ClassVar[bool] = False
 
     @abc.abstractmethod
     def session(self, model: Model) -> Session:

@@ -290,31 +290,33 @@ def zeros_for(signature: Signature) -> list[NDArray[Any]]:
     ]
 
 
-def unrolled(model: Any) -> Any:
-    """Return a copy of `model` whose recurrent layers are written out step by step.
+def has_recurrent_layers(model: Any) -> bool:
+    """Say whether `unrolled` would find anything to write out."""
+    return any(
+        "unroll" in part for layer in model.layers for part in _recurrent_parts(layer)
+    )
 
-    Raises:
-        ValueError: If there is no recurrent layer, or one of them has no fixed number of steps.
-    """
+
+def unrolled(model: Any) -> Any:
+    """Return a copy of `model` whose recurrent layers are written out step by step."""
     import keras
 
-    found = False
-
     def copy(layer: Any) -> Any:
-        nonlocal found
         config = layer.get_config()
-        inner = [config] + [
-            config[side]["config"]
-            for side in ("layer", "backward_layer")
-            if config.get(side)
-        ]
-        for part in inner:
+        for part in _recurrent_parts(layer, config):
             if "unroll" in part:
-                found, part["unroll"] = True, True
+                part["unroll"] = True
         return layer.__class__.from_config(config)
 
     copied = keras.models.clone_model(model, clone_function=copy)
-    if not found:
-        raise ValueError("there is no recurrent layer to unroll")
     copied.set_weights(model.get_weights())
     return copied
+
+
+def _recurrent_parts(
+    layer: Any, config: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Return a layer's configuration and those of the layers that it wraps."""
+    config = layer.get_config() if config is None else config
+    wrapped = (config.get(side) for side in ("layer", "backward_layer"))
+    return [config, *(inner["config"] for inner in wrapped if isinstance(inner, dict))]

@@ -22,6 +22,7 @@ class KerasPredict(Runtime):
     loads_tensorflow = True
     title = "keras predict"
     distribution = "keras"
+    is_for_comparison = True
 
     def session(self, model: Model) -> Session:
         """Return the model opened; see `Runtime.session`."""

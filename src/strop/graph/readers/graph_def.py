@@ -43,8 +43,8 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
         graph = tf.Graph()
         with graph.as_default():
             tf.import_graph_def(definition, name="")
-        inputs = _named(graph, options.inputs) or _placeholders(graph)
         outputs = _named(graph, options.outputs) or _ends(graph)
+        inputs = _named(graph, options.inputs) or _placeholders(outputs)
     if not inputs or not outputs:
         raise ModelError(
             message(
@@ -92,8 +92,19 @@ def _named(graph: Any, names: Sequence[str]) -> list[Any]:
     return tensors
 
 
-def _placeholders(graph: Any) -> list[Any]:
-    return [op.outputs[0] for op in graph.get_operations() if op.type == "Placeholder"]
+def _placeholders(outputs: Sequence[Any]) -> list[Any]:
+    """Return the placeholders that the outputs depend on, in the order of the graph."""
+    seen, found, open_ends = set(), {}, [tensor.op for tensor in outputs]
+    while open_ends:
+        operation = open_ends.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        if operation.type == "Placeholder":
+            found[operation._id_value] = operation.outputs[0]
+        open_ends.extend(tensor.op for tensor in operation.inputs)
+        open_ends.extend(operation.control_inputs)
+    return [found[key] for key in sorted(found)]
 
 
 def _ends(graph: Any) -> list[Any]:

@@ -24,6 +24,7 @@ class Freeze(Pass):
     requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
     loads_tensorflow = True
+    fallbacks = ({"batch": "batch"},)
 
     batch: int = parameter(
         0,
@@ -39,6 +40,10 @@ class Freeze(Pass):
         """Return the frozen graph."""
         if model.form is Form.GRAPH_DEF:
             return Unchanged("the model is a frozen graph already")
+        if self.unroll and not _can_unroll(model):
+            return Unchanged(
+                "there is no recurrent Keras layer with a known number of steps"
+            )
         from strop.graph.frozen import freeze
         from strop.graph.quiet import quiet
         from strop.graph.refusal import refusal
@@ -69,3 +74,13 @@ class Freeze(Pass):
         if self.unroll:
             loaded = unrolled(loaded)
         return lambda *tensors: by_name(loaded, tensors, model.signature)
+
+
+def _can_unroll(model: Model) -> bool:
+    if model.form is not Form.KERAS:
+        return False
+    from strop.graph.keras_models import has_recurrent_layers, load
+
+    return not model.signature.free_dimensions() and has_recurrent_layers(
+        load(model.path)
+    )

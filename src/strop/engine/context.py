@@ -1,0 +1,141 @@
+"""What the engine gives a pass: samples, a workspace, and a way to ask how a model answers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from strop.core import registry
+from strop.core.contracts import Context, Pass, Runtime, Unchanged
+from strop.core.errors import ExecutionError
+from strop.core.evaluation import Fidelity, Goal
+from strop.core.model import Form, Model
+from strop.core.parameters import Value
+from strop.core.samples import Samples, Splits
+from strop.engine.fidelity import Question, choose_metric, judge, predict_all
+
+MOST_JUDGED_BY_PASSES = 512
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a study holds its candidates to; small, and sent to every worker.
+
+    Attributes:
+        splits: The folder of the four splits.
+        reference: The folder of the original's own answers to them.
+        goal: What the study is after.
+        seed: For every random choice.
+        floor: The drop that the original shows against itself.
+    """
+
+    splits: Path
+    reference: Path
+    goal: Goal
+    seed: int = 0
+    floor: float = 0.0
+
+    def samples(self) -> Splits:
+        """Return the splits, mapped."""
+        return Splits.load(self.splits)
+
+    def answers(self, split: str, most: int | None = None) -> list[NDArray[np.generic]]:
+        """Return the original's answers to a split, in the signature's order."""
+        with np.load(self.reference / f"{split}.npz") as stored:
+            return [stored[f"output_{i}"][:most] for i in range(len(stored.files))]
+
+    def question(self, model: Model) -> Question | None:
+        """Return the metric to judge `model` by; None without targets."""
+        answers = self.answers("select")
+        return choose_metric(
+            self.goal.metric, answers, self.samples().select.targets, model.signature
+        )
+
+    def judge(
+        self,
+        model: Model,
+        runtime: Runtime,
+        split: str = "select",
+        most: int | None = None,
+    ) -> Fidelity:
+        """Return how well `model` answers in `runtime` on the first `most` samples of a split."""
+        samples: Samples = getattr(self.samples(), split)
+        samples = samples.head(most) if most else samples
+        with runtime.open(model) as predictor:
+            outputs = predict_all(predictor, samples)
+        return judge(
+            self.answers(split, len(samples)),
+            outputs,
+            samples.targets,
+            signature=model.signature,
+            question=self.question(model),
+            split=split,
+            confidence=self.goal.confidence or 0.95,
+            seed=self.seed,
+            floor=self.floor,
+        )
+
+
+def home_runtime(form: Form) -> type[Runtime]:
+    """Return the runtime that models of `form` run in by default: the one that is made for it most.
+
+    Raises:
+        ExecutionError: If none that runs it is installed.
+    """
+    fitting = [
+        runtime
+        for runtime in registry.runtimes
+        if form in runtime.takes
+        and not runtime.is_for_comparison
+        and not runtime.missing()
+    ]
+    if not fitting:
+        raise ExecutionError(f"no engine that runs {form} models is installed")
+    return min(fitting, key=lambda runtime: len(runtime.takes))
+
+
+@final
+@dataclass
+class EngineContext(Context):
+    """The engine's own context; see `strop.core.contracts.Context`."""
+
+    bench: Bench
+    workspace: Path
+    tail: tuple[Pass, ...] = ()
+    runtime: str | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    report: Callable[[float, str], None] = lambda fraction, note: None
+
+    def __post_init__(self) -> None:
+        self.seed = self.bench.seed
+        self.goal = self.bench.goal
+        self._splits = self.bench.samples()
+
+    @property
+    def calibration(self) -> Samples:
+        return self._splits.calibrate
+
+    @property
+    def training(self) -> Samples:
+        return self._splits.train
+
+    def evaluate(self, model: Model, *tail: Pass) -> Fidelity:
+        for step in tail:
+            folder = Path(tempfile.mkdtemp(prefix="tail-", dir=self.workspace))
+            inner = EngineContext(self.bench, folder)
+            outcome = step.apply(model, inner)
+            model = model if isinstance(outcome, Unchanged) else outcome
+        named = registry.runtimes.get(self.runtime) if self.runtime else None
+        if named and model.form in named.takes:
+            runtime: Runtime = named.from_settings(self.settings)
+        else:
+            runtime = home_runtime(model.form)()
+        return self.bench.judge(model, runtime, most=MOST_JUDGED_BY_PASSES)
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        self.report(fraction, note)

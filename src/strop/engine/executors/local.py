@@ -1,0 +1,89 @@
+"""Worker processes on this machine, one a lane, kept as long as they are well."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from strop.core.errors import StepTimeoutError, WorkerDiedError
+from strop.engine.worker import Progress, Worker
+
+_MOST_LANES = 4
+
+
+class LocalExecutor:
+    """Carries tasks out in local worker processes.
+
+    A *lane* is a name: tasks of one lane share a process, so that it pays once for what it imports. The
+    lane least used lately is closed when there are too many.
+
+    Args:
+        search_path: Folders that ``package.module:function`` is looked for in.
+        memory_bytes: Resident memory above which a worker is ended; None for no limit.
+    """
+
+    def __init__(
+        self, search_path: tuple[str, ...] = (), memory_bytes: int | None = None
+    ) -> None:
+        self._search_path = search_path
+        self._memory_bytes = memory_bytes
+        self._lanes: dict[str, Worker] = {}
+
+    def call(
+        self,
+        lane: str,
+        task: str,
+        *args: object,
+        timeout_seconds: float | None = None,
+        progress: Progress | None = None,
+        **kwargs: object,
+    ) -> Any:
+        """Return what the function ``module:name`` returns in the lane's process; raises as `Worker.call`."""
+        worker = self._worker(lane)
+        try:
+            return worker.call(
+                task,
+                *args,
+                timeout_seconds=timeout_seconds,
+                memory_bytes=self._memory_bytes,
+                progress=progress,
+                **kwargs,
+            )
+        except (WorkerDiedError, StepTimeoutError):
+            self.close_lane(lane)
+            raise
+
+    def close_lane(self, lane: str) -> None:
+        """End the lane's process, if there is one."""
+        worker = self._lanes.pop(lane, None)
+        if worker:
+            worker.close()
+
+    def _worker(self, lane: str) -> Worker:
+        worker = self._lanes.pop(lane, None)
+        if worker and not worker.is_alive():
+            worker.close()
+            worker = None
+        while len(self._lanes) >= _MOST_LANES:
+            self.close_lane(next(iter(self._lanes)))
+        # Put back last: the dictionary's order is the order of use.
+        self._lanes[lane] = worker or Worker(
+            {"TF_CPP_MIN_LOG_LEVEL": "3"}, self._search_path
+        )
+        return self._lanes[lane]
+
+    def close(self) -> None:
+        """End every process."""
+        for lane in list(self._lanes):
+            self.close_lane(lane)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,232 @@
+"""What workers do when asked: functions of plain values, called by name from another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from strop.core import registry
+from strop.core.contracts import Exactness, Predictor, Runtime, Unchanged
+from strop.core.errors import ConversionError, ExecutionError
+from strop.core.evaluation import Evaluation, Fidelity, Measurement
+from strop.core.model import Model
+from strop.core.parameters import Value
+from strop.core.recipe import Step
+from strop.core.samples import SPLITS, Samples
+from strop.core.signature import Arrays
+from strop.engine import measure
+from strop.engine.context import Bench, EngineContext, home_runtime
+from strop.engine.fidelity import judge, predict_all
+from strop.graph.reading import Options, read
+from strop.numerics.similarity import relative_error
+
+CHECKED_SAMPLES = 8
+# Deep float32 networks reassociated by other kernels differ by some 1e-6 to 1e-5 of the signal; a wrong graph by 1e-1 and
+# more. A thousandth parts the two.
+LARGEST_ROUNDING = 1e-3
+_subjects: dict[str, tuple[Predictor, Arrays]] = {}
+
+
+def read_source(path: str, workspace: str, options: Options) -> Model:
+    """Return the source at `path` as a Model; see `strop.graph.reading.read`."""
+    return read(Path(path), Path(workspace), options)
+
+
+def opened(model: Model, runtime: str, settings: Mapping[str, Value]) -> Predictor:
+    """Return `model` opened."""
+    return registry.runtimes.get(runtime).from_settings(settings).open(model)
+
+
+def answer_all(
+    model: Model, runtime: str, settings: Mapping[str, Value], splits: str, folder: str
+) -> float:
+    """Write the original's answers to every split beneath `folder`; return what it differs from itself by.
+
+    Raises:
+        ExecutionError: If its answers are not finite.
+    """
+    from strop.core.samples import Splits
+
+    parts = Splits.load(Path(splits))
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    floor = 0.0
+    with opened(model, runtime, settings) as predictor:
+        for name in SPLITS[1:]:
+            samples: Samples = getattr(parts, name)
+            if not len(samples):
+                continue
+            outputs = predict_all(predictor, samples)
+            for spec, output in zip(model.signature.outputs, outputs, strict=True):
+                if output.dtype.kind == "f" and not np.isfinite(output).all():
+                    share = float((~np.isfinite(output)).mean())
+                    raise ExecutionError(
+                        f"the model's own output '{spec.name}' is not finite: {share:.1%} of its values are "
+                        "NaN or infinite"
+                    )
+            np.savez(
+                target / f"{name}.npz",
+                **{f"output_{i}": o for i, o in enumerate(outputs)},
+            )
+            if name == "select":
+                few = samples.head(64)
+                again = predict_all(predictor, few)
+                first = [output[: len(few)] for output in outputs]
+                floor = _self_difference(first, again, few, model)
+    return floor
+
+
+def _self_difference(
+    first: list[Any], again: list[Any], samples: Samples, model: Model
+) -> float:
+    """Return the drop that the original shows against itself; 0 but for dropout left on, random ops, or state."""
+    if all(
+        relative_error(a, b) < LARGEST_ROUNDING
+        for a, b in zip(first, again, strict=True)
+    ):
+        return 0.0
+    found = judge(
+        first, again, {}, signature=model.signature, question=None, split="select"
+    )
+    return found.drop.value
+
+
+def apply_pass(
+    step: Step,
+    model: Model,
+    bench: Bench,
+    workspace: str,
+    runtime: str | None,
+    settings: Mapping[str, Value],
+    *,
+    progress: Callable[[float, str], None],
+) -> Model | Unchanged:
+    """Return what the pass makes of `model`, checked numerically where it promises to keep the answers.
+
+    Raises:
+        ConversionError: If it changed the answers although it promised not to.
+    """
+    chosen = registry.passes.get(step.name).from_settings(step.settings)
+    context = EngineContext(
+        bench, Path(workspace), runtime=runtime, settings=settings, report=progress
+    )
+    outcome = chosen.apply(model, context)
+    if isinstance(outcome, Model) and chosen.exactness is not Exactness.LOSSY:
+        if not any("quantize" in line for line in model.lineage):
+            check_answers(outcome, bench)
+    return outcome
+
+
+apply_pass.reports_progress = True  # type: ignore[attr-defined]
+
+
+def check_answers(model: Model, bench: Bench) -> None:
+    """Hold a few answers of `model` to the original's.
+
+    Raises:
+        ConversionError: With the numbers, where they differ by more than rounding.
+    """
+    samples = bench.samples().calibrate.head(CHECKED_SAMPLES)
+    with home_runtime(model.form)().open(model) as predictor:
+        outputs = predict_all(predictor, samples)
+    wanted = bench.answers("calibrate", len(samples))
+    for spec, before, after in zip(
+        model.signature.outputs, wanted, outputs, strict=True
+    ):
+        if after.shape != before.shape:
+            raise ConversionError(
+                f"changed the shape of '{spec.name}': {before.shape[1:]} became {after.shape[1:]}"
+            )
+        error = relative_error(before, after)
+        if not error <= max(LARGEST_ROUNDING, bench.floor):
+            gap = float(np.max(np.abs(before.astype(np.float64) - after)))
+            raise ConversionError(
+                f"changed the answers: '{spec.name}' differs by {error:.2g} of its size "
+                f"(largest difference {gap:.3g}); rounding alone stays below {LARGEST_ROUNDING:g}"
+            )
+
+
+def evaluate(
+    model: Model,
+    runtime: str,
+    settings: Mapping[str, Value],
+    bench: Bench,
+    *,
+    judged: int | None,
+    seconds: float,
+    batch_sizes: tuple[int, ...],
+) -> Evaluation:
+    """Return quality on the first `judged` samples of *select* (0 for none), times, and sizes."""
+    engine = registry.runtimes.get(runtime).from_settings(settings)
+    fidelity = None if judged == 0 else bench.judge(model, engine, most=judged)
+    measurements: dict[str, Measurement] = dict(measure.sizes(model))
+    measurements |= timed(
+        model, engine, bench, seconds=seconds, batch_sizes=batch_sizes
+    )
+    return Evaluation(measurements, fidelity)
+
+
+def timed(
+    model: Model,
+    engine: Runtime,
+    bench: Bench,
+    *,
+    seconds: float,
+    batch_sizes: tuple[int, ...],
+) -> dict[str, Measurement]:
+    """Return latency and throughput at each batch size that the model takes."""
+    found: dict[str, Measurement] = {}
+    with engine.open(model) as predictor:
+        for batch in batch_sizes:
+            if predictor.batch_sizes is not None and batch not in predictor.batch_sizes:
+                continue
+            inputs = batch_of(bench, batch)
+            measure.warm_up(predictor, inputs, seconds=seconds / 3)
+            found |= measure.summarize(
+                measure.latency(predictor, inputs, seconds=seconds), batch
+            )
+    return found
+
+
+def batch_of(bench: Bench, size: int) -> Arrays:
+    """Return a batch of real inputs (of *select*), repeated where there are too few."""
+    samples = bench.samples().select
+    index = np.arange(size) % len(samples)
+    return {
+        name: np.ascontiguousarray(array[index])
+        for name, array in samples.inputs.items()
+    }
+
+
+def confirm(
+    model: Model, runtime: str, settings: Mapping[str, Value], bench: Bench
+) -> Fidelity:
+    """Return quality on *confirm*, which nobody has looked at before."""
+    return bench.judge(
+        model, registry.runtimes.get(runtime).from_settings(settings), "confirm"
+    )
+
+
+def open_subject(
+    name: str,
+    model: Model,
+    runtime: str,
+    settings: Mapping[str, Value],
+    bench: Bench,
+    batch: int,
+) -> None:
+    """Open a model in this process and keep it, warm, for rounds of timing."""
+    predictor, inputs = opened(model, runtime, settings), batch_of(bench, batch)
+    measure.warm_up(predictor, inputs, seconds=0.3)
+    _subjects[name] = predictor, inputs
+
+
+def time_round(name: str, seconds: float) -> float:
+    """Return the median seconds of a call of a kept subject, over about `seconds`."""
+    predictor, inputs = _subjects[name]
+    predictor.run(
+        inputs, copy=False
+    )  # what went cold while another was timed warms up here
+    return measure.time_round(predictor, inputs, seconds)[1]
