@@ -49,6 +49,9 @@ class Trial:
     seconds: float = 0.0
     number: int = 0
 
+    def __hash__(self) -> int:
+        return hash(self.key)
+
 
 class Ledger:
     """All trials of one study. Opening takes the study: a second process is refused, not mixed in.

@@ -23,6 +23,7 @@ from strop.graph.reading import Options, read
 from strop.numerics.similarity import relative_error
 
 CHECKED_SAMPLES = 8
+LEAST_JUDGED = 64
 # Deep float32 networks reassociated by other kernels differ by some 1e-6 to 1e-5 of the signal; a wrong graph by 1e-1 and
 # more. A thousandth parts the two.
 LARGEST_ROUNDING = 1e-3
@@ -154,18 +155,36 @@ def evaluate(
     settings: Mapping[str, Value],
     bench: Bench,
     *,
-    judged: int | None,
+    judged: int,
+    judging_seconds: float,
     seconds: float,
     batch_sizes: tuple[int, ...],
 ) -> Evaluation:
-    """Return quality on the first `judged` samples of *select* (0 for none), times, and sizes."""
+    """Return times, sizes, and quality on *select*.
+
+    Args:
+        model: What to evaluate.
+        runtime: The runtime's name.
+        settings: Its settings.
+        bench: What the candidate is held to.
+        judged: Most samples to judge on; 0 for none.
+        judging_seconds: About the longest to judge; never fewer than 64 samples.
+        seconds: Timing at each batch size.
+        batch_sizes: The batch sizes to time.
+    """
     engine = registry.runtimes.get(runtime).from_settings(settings)
-    fidelity = None if judged == 0 else bench.judge(model, engine, most=judged)
     measurements: dict[str, Measurement] = dict(measure.sizes(model))
     measurements |= timed(
         model, engine, bench, seconds=seconds, batch_sizes=batch_sizes
     )
-    return Evaluation(measurements, fidelity)
+    if not judged:
+        return Evaluation(measurements)
+    rate = max(
+        (m.value for n, m in measurements.items() if n.startswith("throughput")),
+        default=1e3,
+    )
+    count = max(min(judged, int(rate * judging_seconds)), LEAST_JUDGED)
+    return Evaluation(measurements, bench.judge(model, engine, most=count))
 
 
 def timed(

@@ -1,0 +1,157 @@
+"""The search space, read off what passes and runtimes say of themselves: which recipes there are for a form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from strop.core import registry
+from strop.core.contracts import Effort, Needs, Pass, Runtime
+from strop.core.model import Form
+from strop.core.parameters import Value
+from strop.core.recipe import Recipe, Step
+
+_CONVERT = "convert."
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may be tried.
+
+    Attributes:
+        form: The source's.
+        effort: How hard to try.
+        known: What names in search ranges stand for: ``cores`` and ``batch``.
+        runtimes: Names of the only runtimes to consider; empty for all.
+    """
+
+    form: Form
+    effort: Effort
+    known: Mapping[str, Value]
+    runtimes: tuple[str, ...] = ()
+
+    def engines(self, form: Form) -> list[type[Runtime]]:
+        """Return the installed runtimes that run `form` and may be chosen."""
+        return [
+            runtime
+            for runtime in registry.runtimes
+            if form in runtime.takes
+            and not runtime.is_for_comparison
+            and not runtime.missing()
+            and (not self.runtimes or runtime.name in self.runtimes)
+        ]
+
+    def settings(self, runtime: type[Runtime]) -> list[dict[str, Value]]:
+        """Return a runtime's settings worth trying: all combinations, those with all cores first."""
+        found = runtime.variants(self.known, Effort.THOROUGH)[1:] or [{}]
+        everything = self.known["cores"]
+        return sorted(
+            found,
+            key=lambda s: (
+                s.get("threads", runtime.defaults().get("threads")) != everything
+            ),
+        )
+
+    def float_routes(self) -> list[Recipe]:
+        """Return recipes of conversions alone: to each form by the shortest way, in each engine."""
+        recipes = []
+        for form, steps in self._ways().items():
+            for runtime in self._engines_at(form, steps):
+                for settings in self.settings(runtime):
+                    recipes.append(Recipe(steps, runtime.name, settings))
+        return recipes
+
+    def alternatives(self) -> list[Recipe]:
+        """Return the float routes with a conversion's other settings, in the engines' first settings."""
+        recipes = []
+        for form, steps in self._ways().items():
+            for position, step in enumerate(steps):
+                kind = registry.passes.get(step.name)
+                for settings in kind.variants(self.known, Effort.STANDARD)[1:]:
+                    changed = (
+                        *steps[:position],
+                        Step(step.name, {**step.settings, **settings}),
+                    )
+                    recipes += self._in_engines(
+                        form, (*changed, *steps[position + 1 :])
+                    )
+        return recipes
+
+    def fallbacks(self, steps: tuple[Step, ...]) -> list[tuple[Step, ...]]:
+        """Return `steps` with other settings for its conversions, to try where one refused."""
+        found = []
+        for position, step in enumerate(steps):
+            for settings in registry.passes.get(step.name).fallbacks:
+                filled = {k: self._fill(v) for k, v in settings.items()}
+                if {**step.settings, **filled} != dict(step.settings):
+                    changed = Step(step.name, {**step.settings, **filled})
+                    found.append((*steps[:position], changed, *steps[position + 1 :]))
+        return found
+
+    def techniques(self, ways: Mapping[Form, tuple[Step, ...]]) -> list[Recipe]:
+        """Return each route with each technique on top, in the engines' first settings.
+
+        Args:
+            ways: The steps that lead to each form (those that worked).
+        """
+        recipes = []
+        for form, steps in ways.items():
+            for kind in self._techniques_for(form):
+                gives = kind.gives or form
+                for settings in kind.variants(self.known, self.effort):
+                    recipes += self._in_engines(
+                        gives, (*steps, Step(kind.name, settings))
+                    )
+        return recipes
+
+    def _techniques_for(self, form: Form) -> list[type[Pass]]:
+        return [
+            kind
+            for kind in registry.passes
+            if not kind.name.startswith(_CONVERT)
+            and form in kind.takes
+            and kind.needs in (Needs.NOTHING, Needs.SAMPLES)
+            and self.effort.reaches(kind.effort)
+            and not kind.missing()
+        ]
+
+    def _in_engines(self, form: Form, steps: tuple[Step, ...]) -> list[Recipe]:
+        return [
+            Recipe(steps, runtime.name, self.settings(runtime)[0])
+            for runtime in self._engines_at(form, steps)
+        ]
+
+    def _engines_at(self, form: Form, steps: tuple[Step, ...]) -> list[type[Runtime]]:
+        """Return the engines for a form; where another conversion leads on to an engine's own form, that is taken."""
+        engines = self.engines(form)
+        if not steps and form is self.form:
+            return engines
+        home = min((len(engine.takes) for engine in engines), default=0)
+        return [engine for engine in engines if len(engine.takes) == home]
+
+    def _ways(self) -> dict[Form, tuple[Step, ...]]:
+        """Return the shortest chain of conversions to each form."""
+        ways: dict[Form, tuple[Step, ...]] = {self.form: ()}
+        frontier = [self.form]
+        while frontier:
+            form = frontier.pop(0)
+            for kind in self._conversions_from(form):
+                if kind.gives and kind.gives not in ways:
+                    ways[kind.gives] = (*ways[form], Step(kind.name, self._first(kind)))
+                    frontier.append(kind.gives)
+        return ways
+
+    def _conversions_from(self, form: Form) -> Iterator[type[Pass]]:
+        for name in registry.passes.names():
+            if name.startswith(_CONVERT):
+                kind = registry.passes.get(name)
+                if form in kind.takes and not kind.missing():
+                    yield kind
+
+    def _first(self, kind: type[Pass]) -> dict[str, Value]:
+        """Return the settings a conversion is tried with first: the batch fixed, where it can be."""
+        batch = kind.parameters().get("batch")
+        return {"batch": self.known["batch"]} if batch and batch.search else {}
+
+    def _fill(self, value: Value) -> Value:
+        return self.known.get(value, value) if isinstance(value, str) else value
