@@ -23,6 +23,7 @@ _SUFFIXES = {
     ".xml": Form.OPENVINO,
 }
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
 _KNOWN = ".keras, .h5, .hdf5, a SavedModel folder, .pb, .tflite, .onnx, .xml (OpenVINO)"
 
 
@@ -53,9 +54,7 @@ def detect(path: Path) -> Form:
         ModelError: If there is nothing, it is empty, or it is not what its name says.
     """
     if not path.exists():
-        raise ModelError(
-            message(f"there is no '{path}'.", f"A model is one of: {_KNOWN}.")
-        )
+        raise ModelError(message(f"there is no '{path}'.", f"A model is one of: {_KNOWN}."))
     if path.is_dir():
         if (path / "saved_model.pb").exists() or (path / "saved_model.pbtxt").exists():
             return Form.SAVED_MODEL
@@ -66,9 +65,7 @@ def detect(path: Path) -> Form:
             )
         )
     if path.stat().st_size == 0:
-        raise ModelError(
-            message(f"the file '{path}' is empty.", f"A model is one of: {_KNOWN}.")
-        )
+        raise ModelError(message(f"the file '{path}' is empty.", f"A model is one of: {_KNOWN}."))
     named, found = _SUFFIXES.get(path.suffix.lower()), _by_content(path)
     form = found or named
     if form is None:
@@ -92,21 +89,50 @@ def detect(path: Path) -> Form:
                 "It may be cut short, or another kind of file.",
             )
         )
+    _refuse_other_archive(path)
     return form
 
 
-def _by_content(path: Path) -> Form | None:
+def _refuse_other_archive(path: Path) -> None:
+    """Refuse a Keras file of one kind under the other's suffix, and a zip archive without its end."""
+    suffix, head = path.suffix.lower(), _head(path)
+    if suffix == ".keras" and head.startswith(_HDF5):
+        raise ModelError(
+            message(
+                f"'{path}' is not what its name says: it is an HDF5 file, as Keras 2 wrote them.",
+                "Give it the suffix that belongs to it.",
+                next_step=f"mv {path} {path.with_suffix('.h5')}",
+            )
+        )
+    if suffix in (".h5", ".hdf5") and head.startswith(_ZIP):
+        raise ModelError(
+            message(
+                f"'{path}' is not what its name says: it is a zip archive, as Keras 3 writes them.",
+                "Give it the suffix that belongs to it.",
+                next_step=f"mv {path} {path.with_suffix('.keras')}",
+            )
+        )
+    if head.startswith(_ZIP) and not zipfile.is_zipfile(path):
+        raise ModelError(
+            message(
+                f"'{path}' is cut short: it begins as a zip archive, and lacks the end of one.",
+                "Copy it again, or save the model again.",
+            )
+        )
+
+
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        head = file.read(512)
-    if head.startswith(_HDF5) or (head.startswith(b"PK") and zipfile.is_zipfile(path)):
+        return file.read(512)
+
+
+def _by_content(path: Path) -> Form | None:
+    head = _head(path)
+    if head.startswith((_HDF5, _ZIP)):
         return Form.KERAS
     if head[4:8] == b"TFL3":
         return Form.LITERT
-    if (
-        head.lstrip().startswith(b"<?xml")
-        and b"<net " in head
-        or head.startswith(b"<net ")
-    ):
+    if (head.lstrip().startswith(b"<?xml") and b"<net " in head) or head.startswith(b"<net "):
         return Form.OPENVINO
     return None  # GraphDefs and ONNX models are bare protobufs; they show when they are parsed
 
@@ -130,10 +156,8 @@ def read(path: Path, workspace: Path, options: Options | None = None) -> Model:
     except StropError:
         raise
     # Parsers of broken files raise errors of every kind; each means that the file can't be read.
-    except Exception as error:  # noqa: BLE001
-        gist = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), ""
-        )
+    except Exception as error:
+        gist = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise ModelError(
             message(
                 f"'{path}' can't be read as a {form} model: {type(error).__name__}: {gist[:200]}",
@@ -145,9 +169,7 @@ def read(path: Path, workspace: Path, options: Options | None = None) -> Model:
 
 
 def _refuse_strings(model: Model, path: Path) -> None:
-    texts = [
-        spec.name for spec in model.signature.inputs if spec.dtype in ("str", "object")
-    ]
+    texts = [spec.name for spec in model.signature.inputs if spec.dtype in ("str", "object")]
     if texts:
         raise ModelError(
             message(

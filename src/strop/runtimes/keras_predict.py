@@ -32,10 +32,10 @@ class KerasPredict(Runtime):
 @final
 class _Session(Session):
     def __init__(self, model: Model) -> None:
-        from strop.graph.keras_models import load
+        from strop.graph.keras_files import opened
 
         self._model = model
-        self._keras = load(model.path)
+        self._keras = opened(model)
 
     def run(self, feeds: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
         from strop.graph.keras_models import arranged, outputs_of

@@ -100,9 +100,10 @@ def _set_threads(tf: Any, threads: int) -> None:
 
 
 def _keras_function(tf: Any, model: Model) -> Callable[..., list[Any]]:
-    from strop.graph.keras_models import by_name, load
+    from strop.graph.keras_files import opened
+    from strop.graph.keras_models import by_name
 
-    loaded = load(model.path)
+    loaded = opened(model)
 
     def function(*tensors: Any) -> list[Any]:
         return by_name(loaded, tensors, model.signature)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from strop.core.model import Form, Model
-from strop.graph.keras_models import load, needs_repair, signature_of
+from strop.graph.keras_files import load, needs_repair
+from strop.graph.keras_models import signature_of
 from strop.graph.quiet import quiet
 from strop.graph.reading import Options
 
@@ -14,10 +15,11 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
     """Return the Keras model; a legacy file that Keras 3 refuses is written anew beneath `workspace`."""
     with quiet():
         loaded = load(path, allow=options.allow)
-    signature = signature_of(loaded).with_shapes(options.shapes)
-    if needs_repair(path):
+        signature = signature_of(loaded).with_shapes(options.shapes)
+        facts = {"allow": ["lambda"]} if "lambda" in options.allow else {}
+        if not needs_repair(path):
+            return Model.at(Form.KERAS, path.resolve(), signature, **facts)
         repaired = workspace / "model.keras"
         loaded.save(repaired)
-        note = "the file has arguments of Keras 2 that Keras 3 refuses; a repaired copy is used"
-        return Model.at(Form.KERAS, repaired, signature, notes=[note])
-    return Model.at(Form.KERAS, path.resolve(), signature)
+    note = "the file has arguments of Keras 2 that Keras 3 refuses; a repaired copy is used"
+    return Model.at(Form.KERAS, repaired, signature, notes=[note], **facts)

@@ -41,20 +41,16 @@ class Freeze(Pass):
         if model.form is Form.GRAPH_DEF:
             return Unchanged("the model is a frozen graph already")
         if self.unroll and not _can_unroll(model):
-            return Unchanged(
-                "there is no recurrent Keras layer with a known number of steps"
-            )
+            return Unchanged("there is no recurrent Keras layer with a known number of steps")
         from strop.graph.frozen import freeze
         from strop.graph.quiet import quiet
         from strop.graph.refusal import refusal
 
         with quiet():
             try:
-                frozen = freeze(
-                    self._function(model), model.signature, batch=self.batch or None
-                )
+                frozen = freeze(self._function(model), model.signature, batch=self.batch or None)
             # TensorFlow and Keras raise errors of every kind while tracing.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 raise refusal("freezing", error) from error
         path = context.workspace / "model.pb"
         path.write_bytes(frozen.definition.SerializeToString())
@@ -68,19 +64,20 @@ class Freeze(Pass):
             from strop.graph.saved_models import serving_function
 
             return serving_function(model)
-        from strop.graph.keras_models import by_name, load, unrolled
+        from strop.graph.keras_files import opened
+        from strop.graph.keras_models import by_name
+        from strop.graph.recurrent import unroll
 
-        loaded = load(model.path)
+        loaded = opened(model)
         if self.unroll:
-            loaded = unrolled(loaded)
+            unroll(loaded)
         return lambda *tensors: by_name(loaded, tensors, model.signature)
 
 
 def _can_unroll(model: Model) -> bool:
-    if model.form is not Form.KERAS:
+    if model.form is not Form.KERAS or model.signature.free_dimensions():
         return False
-    from strop.graph.keras_models import has_recurrent_layers, load
+    from strop.graph.keras_files import opened
+    from strop.graph.recurrent import recurrent_layers
 
-    return not model.signature.free_dimensions() and has_recurrent_layers(
-        load(model.path)
-    )
+    return bool(recurrent_layers(opened(model)))

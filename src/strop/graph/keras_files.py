@@ -1,0 +1,246 @@
+"""Keras files: loaded without running what they carry, repaired where Keras 3 refuses Keras 2, saved so that they load again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from strop.core.errors import ModelError, UnsafeModelError, message
+from strop.core.model import Model
+
+# Arguments that Keras 2 wrote and Keras 3 refuses, with the values at which they say nothing.
+_STRAY_ARGUMENTS: dict[str, tuple[str, tuple[object, ...]]] = {
+    "DepthwiseConv2D": ("groups", (None, 1)),
+    "LSTM": ("time_major", (None, False)),
+    "GRU": ("time_major", (None, False)),
+    "SimpleRNN": ("time_major", (None, False)),
+    "RNN": ("time_major", (None, False)),
+    "Bidirectional": ("time_major", (None, False)),
+}
+_KERAS_3_ARCHIVE = "a .keras file is a zip archive that holds a config.json."
+_UNKNOWN_OBJECT = re.compile(
+    r"(?:Could not locate (class|function)|Unknown (layer|activation function|initializer|object)):? '([^']+)'"
+)
+
+
+def load(path: Path, *, allow: Collection[str] = ()) -> Any:
+    """Return the Keras model in a ``.keras`` or ``.h5`` file, uncompiled.
+
+    Args:
+        path: The file.
+        allow: ``lambda`` admits Lambda layers, which are Python code in the file.
+
+    Raises:
+        UnsafeModelError: If the model carries code and `allow` does not admit it.
+        ModelError: If the file can't be read, or names a class that isn't known.
+    """
+    import keras
+
+    try:
+        config = configuration(path)
+        _refuse_code(config, path, allow)
+        with _loadable(path, config) as file:
+            return keras.models.load_model(file, compile=False, safe_mode="lambda" not in allow)
+    except ModelError:
+        raise
+    # h5py, zipfile, json and Keras raise errors of many kinds for one and the same thing: a file that is not good.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def opened(model: Model) -> Any:
+    """Return the Keras model that a model of form ``keras`` is, admitting what its reader was told to."""
+    return load(model.path, allow=model.facts.get("allow", ()))
+
+
+def configuration(path: Path) -> Any:
+    """Return what a Keras file says of its architecture, as plain values.
+
+    Raises:
+        ModelError: If the file holds no architecture.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if "config.json" not in archive.namelist():
+                raise ModelError(
+                    message(
+                        f"'{path}' is a zip archive, but no Keras model: it holds no config.json.",
+                        _KERAS_3_ARCHIVE.capitalize(),
+                    )
+                )
+            return json.loads(archive.read("config.json"))
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        raise ModelError(
+            message(
+                f"'{path}' is neither a zip archive (.keras) nor an HDF5 file (.h5); it may be cut short.",
+                "Save the model again, or copy the file again.",
+                next_step="model.save('model.keras')",
+            )
+        )
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+    if text is None:
+        raise ModelError(
+            message(
+                f"'{path}' holds weights only, no model.",
+                "Build the model in Python, load the weights into it, and save the whole.",
+                next_step="model.load_weights(...); model.save('model.keras')",
+            )
+        )
+    return json.loads(text)
+
+
+def needs_repair(path: Path) -> bool:
+    """Say whether `path` is a legacy file that only `load` here can load, not Keras 3 by itself."""
+    return any(_stray_arguments(configuration(path)))
+
+
+@contextlib.contextmanager
+def _loadable(path: Path, config: Any) -> Iterator[Path]:
+    """Give `path`, or a passing copy of it in which Keras 3 finds nothing that it refuses."""
+    strays = list(_stray_arguments(config))
+    if not strays:
+        yield path
+        return
+    import h5py
+
+    for layer, name in strays:
+        del layer[name]
+    with tempfile.TemporaryDirectory(prefix="strop-") as folder:
+        copy = Path(folder) / "model.h5"
+        shutil.copyfile(path, copy)
+        copy.chmod(0o600)
+        with h5py.File(copy, "r+") as file:
+            file.attrs["model_config"] = json.dumps(config)
+        yield copy
+
+
+def _stray_arguments(config: object) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield (layer configuration, argument) for each argument that means nothing and that Keras 3 refuses."""
+    for part in _parts(config):
+        name, harmless = _STRAY_ARGUMENTS.get(str(part.get("class_name")), ("", ()))
+        inner = part.get("config")
+        if isinstance(inner, dict) and name in inner and inner[name] in harmless:
+            yield inner, name
+
+
+def _parts(config: object) -> Iterator[dict[str, Any]]:
+    """Yield each mapping within a configuration, however deep."""
+    if isinstance(config, dict):
+        yield config
+        for value in config.values():
+            yield from _parts(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _parts(value)
+
+
+def _refuse_code(config: object, path: Path, allow: Collection[str]) -> None:
+    if "lambda" in allow:
+        return
+    for part in _parts(config):
+        if part.get("class_name") == "Lambda":
+            inner = part.get("config")
+            name = inner.get("name", "") if isinstance(inner, dict) else ""
+            raise _unsafe(path, name)
+
+
+def _unsafe(path: Path, layer: str) -> UnsafeModelError:
+    named = f" ('{layer}')" if layer else ""
+    return UnsafeModelError(
+        message(
+            f"'{path}' has a Lambda layer{named}, which is Python code inside the file.",
+            "Loading it would run that code. If you trust where it comes from, allow it:",
+            next_step="--allow lambda",
+        ),
+        allow="lambda",
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    text = str(error)
+    if "safe_mode=False" in text:
+        return _unsafe(path, "")
+    unknown = _UNKNOWN_OBJECT.search(text)
+    if unknown:
+        kind = unknown.group(1) or unknown.group(2)
+        return ModelError(
+            message(
+                f"'{path}' uses the {kind} '{unknown.group(3)}', which Keras does not have.",
+                "Its code is not in the file. Where that code is, export the model as a SavedModel, which carries "
+                "its graph along, and give that:",
+                next_step="model.export('saved_model_folder')",
+            )
+        )
+    return ModelError(
+        message(
+            f"'{path}' can't be read as a Keras model: {_innermost(text) or type(error).__name__}",
+            "It may be cut short, or written by a version of Keras that this one does not understand.",
+            next_step=f"python -c \"import keras; keras.models.load_model('{path}')\"",
+        )
+    )
+
+
+def _innermost(text: str) -> str:
+    """Return the first line of the deepest error that Keras tells of; it wraps each in the next."""
+    deepest = text.rsplit("Exception encountered:", 1)[-1]
+    return next((line.strip() for line in deepest.splitlines() if line.strip()), "")[:200]
+
+
+def save(model: Any, folder: Path) -> tuple[Path, bool]:
+    """Write an in-memory model beneath `folder`; say whether it is a ``.keras`` file.
+
+    It is saved as ``.keras`` where any process can load that again; else (code of its own, a subclass of
+    `keras.Model`, Lambda layers) its graph is exported as a SavedModel, which needs no code.
+
+    Args:
+        model: A built `keras.Model`; it is not changed.
+        folder: Where to write.
+
+    Raises:
+        ModelError: If it can be written in neither way.
+    """
+    file, exported = folder / "model.keras", folder / "saved_model"
+    try:
+        model.save(file)
+        if not has_foreign_code(configuration(file)):
+            load(file)
+            return file, True
+    # Whatever keeps a model from being saved and loaded again, exporting its graph is the other way.
+    except Exception:  # noqa: BLE001
+        pass
+    file.unlink(missing_ok=True)
+    try:
+        model.export(str(exported), verbose=False)
+    # Keras traces the model here, and a model's own code may raise anything.
+    except Exception as error:
+        raise ModelError(
+            message(
+                f"the model '{model.name}' can be neither saved nor exported: {_innermost(str(error))}",
+                "Call it once on a batch of real inputs, so that all of its layers are built, and try again.",
+                next_step="model(sample_batch)",
+            )
+        ) from error
+    return exported, False
+
+
+def has_foreign_code(config: object) -> bool:
+    """Say whether a configuration names classes or functions that are not Keras' own.
+
+    A class registered in this process loads here and nowhere else, so trying is no test.
+    """
+    return any(
+        part.get("class_name") in ("Lambda", "function")
+        or not str(part.get("module") or "").startswith(("keras", "builtins"))
+        for part in _parts(config)
+        if {"class_name", "config", "module"} <= part.keys()
+    )

@@ -1,0 +1,22 @@
+"""Recurrent Keras layers: found, and written out step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def recurrent_layers(model: Any) -> list[Any]:
+    """Return the layers that loop over time, those within other layers and models among them."""
+    return [layer for layer in model._flatten_layers() if hasattr(layer, "unroll")]
+
+
+def unroll(model: Any) -> None:
+    """Make each recurrent layer of `model` write its steps out one by one when it is next traced, in place.
+
+    Before:  while step < steps: h = cell(x[step], h)
+    After:   h1 = cell(x[0], h0); h2 = cell(x[1], h1); …
+
+    Weights stay where they are. The number of steps must be known.
+    """
+    for layer in recurrent_layers(model):
+        layer.unroll = True
