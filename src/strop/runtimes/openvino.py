@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core.contracts import OPENVINO, Runtime, Session
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
@@ -60,6 +61,9 @@ class _Session(Session):
     """The model, read once; compiled for each shape as it comes, since fixed shapes run faster."""
 
     def __init__(self, model: Model, runtime: OpenVINO) -> None:
+        from strop.graph.quiet import stay_offline
+
+        stay_offline()
         import openvino
 
         self._model, self._runtime = model, runtime
