@@ -18,6 +18,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core.errors import MissingDependencyError, SamplesError, message
 from strop.core.evaluation import Fidelity, Goal
 from strop.core.model import Form, Model

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core import digest
 from strop.core.signature import Signature
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core import digest
 from strop.core.signature import Arrays
 

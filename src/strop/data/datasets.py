@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core.errors import SamplesError, message
 from strop.data.raw import RawSamples, Reader
 

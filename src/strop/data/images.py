@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core.errors import MissingDependencyError, SamplesError, message
 from strop.data.raw import RawSamples, Reader
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core.errors import ParameterError, SamplesError, message
 from strop.core.samples import Samples
 from strop.core.signature import Arrays, Signature

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core.samples import Samples, Splits
 from strop.core.signature import Arrays, Shape, Signature
 from strop.data.raw import RawSamples

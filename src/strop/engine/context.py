@@ -10,12 +10,14 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core import registry
 from strop.core.contracts import Context, Pass, Runtime, Unchanged
 from strop.core.errors import ExecutionError
 from strop.core.evaluation import Fidelity, Goal
 from strop.core.model import Form, Model
 from strop.core.parameters import Value
+from strop.core.recipe import Recipe
 from strop.core.samples import Samples, Splits
 from strop.engine.fidelity import Question, choose_metric, judge, predict_all
 
@@ -97,6 +99,11 @@ def home_runtime(form: Form) -> type[Runtime]:
     if not fitting:
         raise ExecutionError(f"no engine that runs {form} models is installed")
     return min(fitting, key=lambda runtime: len(runtime.takes))
+
+
+def baseline_recipe(form: Form) -> Recipe:
+    """Return how a source of `form` is run by its owner today: as it is, by default settings."""
+    return Recipe((), home_runtime(form).name)
 
 
 @final

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core import registry
 from strop.core.contracts import Metric, Predictor
 from strop.core.errors import MetricError, ParameterError, message

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from strop.core import digest
 
 # The processor flags that engines' kernels ask for, as Linux spells them, and as people know them.

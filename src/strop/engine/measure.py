@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from numpy.typing import NDArray
+
 from strop.core import registry
 from strop.core.contracts import Predictor
 from strop.core.errors import ExecutionError, StropError

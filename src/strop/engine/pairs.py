@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from strop.core.evaluation import Measurement
 from strop.core.model import Model
 from strop.core.recipe import Recipe

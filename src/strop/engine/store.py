@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
+
 from strop.core.contracts import Unchanged
 from strop.core.errors import OutputError, message
 from strop.core.model import Model, digest_of

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from strop.core import registry
 from strop.core.contracts import Exactness, Predictor, Runtime, Unchanged
 from strop.core.errors import ConversionError, ExecutionError

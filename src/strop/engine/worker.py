@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import psutil
+
 from strop.core.errors import (
     Cancelled,
     StepTimeoutError,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from strop.core.errors import ConversionError
 from strop.core.model import Binding, Model, TensorBinding
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from numpy.typing import NDArray
+
 from strop.core.contracts import Metric
 from strop.core.errors import MetricError
 

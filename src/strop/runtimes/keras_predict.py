@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from numpy.typing import NDArray
+
 from strop.core.contracts import KERAS, TENSORFLOW, Runtime, Session
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model

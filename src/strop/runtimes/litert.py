@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+
 from strop.core.contracts import LITERT, Runtime, Session
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model

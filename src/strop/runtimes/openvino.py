@@ -75,6 +75,8 @@ class _Session(Session):
                 f"OpenVINO can't open the model: {_gist(error)}"
             ) from None
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
+        # Asked once: after the first reshape nothing is free any more.
+        self._is_free = any(port.partial_shape.is_dynamic for port in self._read.inputs)
         self._bound: dict[
             tuple[tuple[int, ...], ...], tuple[Any, list[Any], list[Any]]
         ] = {}
@@ -113,7 +115,7 @@ class _Session(Session):
 
         binding = self._model.binding
         ports = [self._read.input(b.index) for b in binding.inputs]
-        if any(port.partial_shape.is_dynamic for port in ports):
+        if self._is_free:
             self._read.reshape(
                 {
                     port: openvino.PartialShape(list(shape))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from strop.core import digest, registry
 from strop.core.contracts import Effort
@@ -21,7 +20,6 @@ from strop.core.evaluation import (
     Fidelity,
     Goal,
     Measurement,
-    objective_name,
 )
 from strop.core.model import Form, Model
 from strop.core.recipe import Recipe, Step
@@ -29,6 +27,7 @@ from strop.engine.context import Bench
 from strop.engine.executors.local import LocalExecutor
 from strop.engine.ledger import Ledger, Trial
 from strop.engine.machine import this_machine, versions
+from strop.engine.outcome import Outcome
 from strop.engine.pairs import Pair, compare
 from strop.engine.running import Declined, Runner, gist
 from strop.search.events import (
@@ -74,35 +73,6 @@ PACES = {
     Effort.STANDARD: Pace(0.4, 1000, 8.0, 4, 4, 24, 0.1, 12.0),
     Effort.THOROUGH: Pace(1.0, 5000, 30.0, 8, 6, 40, 0.2, 1e9),
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a study found.
-
-    Attributes:
-        baseline: The source as its owner runs it today.
-        trials: Every trial, the baseline and what is shown for comparison included.
-        best: The winner; the baseline itself where nothing beat it; None where nothing met the goal.
-        nearest: Where nothing met the goal, what came nearest.
-        model: The winner's model.
-        confirmed: The winner's quality on *confirm*.
-        pairs: The finalists against the baseline, paired.
-        explanations: Why a trial did not help, by its key.
-        interrupted: Whether the user or the budget ended the search early.
-        seconds: How long it took, this time.
-    """
-
-    baseline: Trial
-    trials: tuple[Trial, ...]
-    best: Trial | None
-    nearest: Trial | None
-    model: Model | None
-    confirmed: Fidelity | None
-    pairs: tuple[Pair, ...]
-    explanations: dict[str, str]
-    interrupted: bool
-    seconds: float
 
 
 class _OutOfTimeError(Exception):
@@ -625,24 +595,3 @@ class Study:
                     if found and found is not trial:
                         return found
         return None
-
-
-def objective_of(trial: Trial, goal: Goal) -> Measurement | None:
-    """Return a trial's figure for what the goal minimizes."""
-    return (
-        trial.evaluation.measurements.get(objective_name(goal))
-        if trial.evaluation
-        else None
-    )
-
-
-def baseline_recipe(form: Form) -> Recipe:
-    """Return how a source of `form` is run by its owner today."""
-    from strop.engine.context import home_runtime
-
-    return Recipe((), home_runtime(form).name)
-
-
-def study_folder(output: Path) -> Path:
-    """Return where a study's ledger and store lie beneath its output folder."""
-    return output / "study"

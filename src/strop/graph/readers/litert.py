@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from strop.core.model import Binding, Form, Model
 from strop.core.signature import Signature, TensorSpec
 from strop.graph.litert import tensor

@@ -41,14 +41,18 @@ class Freeze(Pass):
         if model.form is Form.GRAPH_DEF:
             return Unchanged("the model is a frozen graph already")
         if self.unroll and not _can_unroll(model):
-            return Unchanged("there is no recurrent Keras layer with a known number of steps")
+            return Unchanged(
+                "there is no recurrent Keras layer with a known number of steps"
+            )
         from strop.graph.frozen import freeze
         from strop.graph.quiet import quiet
         from strop.graph.refusal import refusal
 
         with quiet():
             try:
-                frozen = freeze(self._function(model), model.signature, batch=self.batch or None)
+                frozen = freeze(
+                    self._function(model), model.signature, batch=self.batch or None
+                )
             # TensorFlow and Keras raise errors of every kind while tracing.
             except Exception as error:
                 raise refusal("freezing", error) from error

@@ -32,6 +32,7 @@ class ConvertToLiteRT(Pass):
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the flatbuffer."""
         import tensorflow as tf
+
         from strop.graph.frozen import frozen_of, with_shapes
         from strop.graph.litert import binding_of
         from strop.graph.quiet import quiet

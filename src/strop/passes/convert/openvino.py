@@ -33,6 +33,7 @@ class ConvertToOpenVINO(Pass):
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the intermediate representation."""
         import openvino
+
         from strop.graph.quiet import quiet
         from strop.graph.refusal import refusal
 

@@ -1,0 +1,44 @@
+"""strop: the fastest or smallest model that still gives the right answers, measured on your machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = [
+    "Goal",
+    "Predictor",
+    "Recipe",
+    "Result",
+    "StropError",
+    "apply",
+    "load",
+    "optimize",
+]
+
+if TYPE_CHECKING:
+    from strop.api import Result, apply, load, optimize
+    from strop.core.contracts import Predictor
+    from strop.core.errors import StropError
+    from strop.core.evaluation import Goal
+    from strop.core.recipe import Recipe
+
+_HOMES = {
+    "Goal": "strop.core.evaluation",
+    "Predictor": "strop.core.contracts",
+    "Recipe": "strop.core.recipe",
+    "StropError": "strop.core.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that `import strop` costs next to nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module 'strop' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES.get(name, "strop.api")), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,122 @@
+"""``report.md``: what a pull request needs."""
+
+from __future__ import annotations
+
+from strop.engine.outcome import Circumstances, Outcome, figure
+from strop.report.table import markdown_table
+from strop.report.words import comparison, headline, interval, quantity
+
+
+def markdown(outcome: Outcome, circumstances: Circumstances) -> str:
+    """Return the report as Markdown."""
+    parts = [
+        f"# {circumstances.source_name}: {headline(outcome, circumstances)}",
+        _winner(outcome, circumstances),
+        "## What was tried",
+        markdown_table(outcome, circumstances),
+        "## How it was measured",
+        *(f"- {line}" for line in how(outcome, circumstances)),
+        "## To do it again",
+        f"```\n{circumstances.command}\n```",
+        ", ".join(
+            f"{name} {version}" for name, version in circumstances.versions.items()
+        ),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def how(outcome: Outcome, circumstances: Circumstances) -> list[str]:
+    """Return sentences on machine, samples, metric and timing."""
+    goal, machine = circumstances.goal, circumstances.machine
+    lines = [
+        f"On {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
+        f"{', '.join(machine['instructions']) or 'no instructions that matter'}.",
+        f"Minimized: {goal.minimize} at batch {goal.batch}; limit: a drop of at most {goal.max_drop:g}"
+        + (
+            f", held by the upper bound at {goal.confidence:.0%}"
+            if goal.confidence
+            else ""
+        )
+        + (
+            f", and an SQNR of at least {goal.min_sqnr_db:g} dB"
+            if goal.min_sqnr_db
+            else ""
+        )
+        + ".",
+        _sentence(circumstances.question),
+        *map(_sentence, circumstances.notes),
+        "Each trial ran in a process of its own that may crash; times are medians of single calls, inputs "
+        "in memory and outputs read.",
+    ]
+    if outcome.pairs:
+        rounds = outcome.pairs[0].rounds
+        lines.append(
+            f"Finalists were timed in {rounds} rounds, in turn with the original, in changing order; the "
+            "ratio is the Hodges–Lehmann estimate over rounds with Wilcoxon's signed-rank interval, at 95 % "
+            "for all finalists at once."
+        )
+    if outcome.interrupted:
+        lines.append(
+            "The search was ended before it was through; what is here is the best so far."
+        )
+    return lines
+
+
+def _sentence(text: str) -> str:
+    text = text.rstrip(".")
+    return text[:1].upper() + text[1:] + "."
+
+
+def _winner(outcome: Outcome, circumstances: Circumstances) -> str:
+    best = outcome.best
+    if best is None:
+        return ""
+    batch = circumstances.goal.batch
+    lines = [
+        "| | original | best |",
+        "|---|--:|--:|",
+    ]
+    names = {
+        f"latency_p50@{batch}": f"latency, median, batch {batch}",
+        f"latency_p99@{batch}": f"latency, 99 %, batch {batch}",
+        f"throughput@{batch}": f"throughput, batch {batch}",
+        "size": "size on disk",
+        "zipped_size": "size zipped",
+        "cold_start": "cold start",
+        "peak_memory": "peak memory",
+    }
+    for name, label in names.items():
+        before, after = (
+            figure(outcome.baseline.evaluation, name),
+            figure(best.evaluation, name),
+        )
+        if before or after:
+            lines.append(f"| {label} | {quantity(before)} | {quantity(after)} |")
+    fidelity = outcome.confirmed
+    if fidelity:
+        if fidelity.metric and fidelity.baseline_metric:
+            lines.append(
+                f"| {fidelity.drop_of} | {fidelity.baseline_metric.value:.4g} | {fidelity.metric.value:.4g} |"
+            )
+        lines.append(
+            f"| drop ({fidelity.drop_of}), 95 % interval | | {fidelity.drop.value:.4g} "
+            f"({fidelity.drop.low:.4g} to {fidelity.drop.high:.4g}) |"
+        )
+        lines.append(f"| largest difference of an output | | {fidelity.max_abs:.3g} |")
+    pair = outcome.pair_of(best)
+    if pair and pair.rounds:
+        ratio = pair.ratio
+        said = comparison(1 / ratio.value, "latency")
+        lines.append(
+            f"| paired | 1× | {said} ({1 / ratio.high:.2f}× to {1 / ratio.low:.2f}×) |"
+        )
+    left = best.facts.get("left_in_float")
+    kept = ""
+    if left:
+        listed = "\n".join(f"- `{name}`: {reason}" for name, reason in left.items())
+        kept = f"\n\nLeft in float:\n\n{listed}"
+    table = "\n".join(lines)
+    return f"{table}\n\n`{best.recipe}`\n\n```toml\n{best.recipe.to_toml()}```{kept}"
+
+
+__all__ = ["how", "interval", "markdown"]

@@ -1,0 +1,152 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+from strop.core.evaluation import Measurement
+from strop.engine.ledger import Trial
+from strop.engine.outcome import Circumstances, Outcome, figure
+
+
+def quantity(measured: Measurement | None) -> str:
+    """Return a measurement with its unit, three digits that matter; a dash for None.
+
+    Example:
+        >>> quantity(Measurement.exact(0.1234, "ms")), quantity(Measurement.exact(2_300_000, "bytes"))
+        ('123 µs', '2.3 MB')
+    """
+    if measured is None:
+        return "–"
+    return _in_unit(measured.value, measured.unit)
+
+
+def interval(measured: Measurement | None) -> str:
+    """Return the two ends of a measurement's interval with the unit."""
+    if measured is None:
+        return "–"
+    return f"{_in_unit(measured.low, measured.unit)} to {_in_unit(measured.high, measured.unit)}"
+
+
+def _in_unit(value: float, unit: str) -> str:
+    if unit == "ms":
+        if abs(value) < 1:
+            return f"{_digits(value * 1e3)} µs"
+        return (
+            f"{_digits(value)} ms" if abs(value) < 1e3 else f"{_digits(value / 1e3)} s"
+        )
+    if unit == "bytes":
+        for name, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+            if abs(value) >= size:
+                return f"{_digits(value / size)} {name}"
+        return f"{value:.0f} bytes"
+    if unit == "1/s":
+        return f"{_digits(value)}/s" if value < 1e4 else f"{value:,.0f}/s"
+    return f"{value:.4g} {unit}".rstrip()
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
+
+
+def times(ratio: float) -> str:
+    """Return how many times faster a ratio of times below one is.
+
+    Example:
+        >>> times(0.125), times(2.0)
+        ('8.0× faster', '2.0× slower')
+    """
+    if ratio <= 1:
+        return f"{_factor(1 / ratio)}× faster"
+    return f"{_factor(ratio)}× slower"
+
+
+def _factor(value: float) -> str:
+    return (
+        f"{value:.2f}"
+        if value < 2
+        else f"{value:.1f}"
+        if value < 20
+        else f"{value:.0f}"
+    )
+
+
+def gain(outcome: Outcome, trial: Trial, circumstances: Circumstances) -> float | None:
+    """Return how many times better than the baseline a trial is in what was minimized: paired where it raced."""
+    goal = circumstances.goal
+    pair = outcome.pair_of(trial)
+    if pair and pair.rounds and goal.minimize in ("latency", "throughput"):
+        return 1 / pair.ratio.value
+    now = trial.evaluation.objective(goal) if trial.evaluation else None
+    before = (
+        outcome.baseline.evaluation.objective(goal)
+        if outcome.baseline.evaluation
+        else None
+    )
+    if now is None or before is None or not now.value or not before.value:
+        return None
+    ratio = before.value / now.value
+    return 1 / ratio if goal.minimize == "throughput" else ratio
+
+
+_ADJECTIVES = {
+    "latency": ("faster", "slower"),
+    "throughput": ("more throughput", "less throughput"),
+    "size": ("smaller", "larger"),
+    "memory": ("less memory", "more memory"),
+    "cold-start": ("faster cold start", "slower cold start"),
+}
+
+
+def comparison(factor: float, minimize: str) -> str:
+    """Return ``3.2× smaller`` and the like for a gain."""
+    better, worse = _ADJECTIVES[minimize]
+    return (
+        f"{_factor(factor)}× {better}"
+        if factor >= 1
+        else f"{_factor(1 / factor)}× {worse}"
+    )
+
+
+def headline(outcome: Outcome, circumstances: Circumstances) -> str:
+    """Return the outcome in one sentence."""
+    if outcome.best is None:
+        if outcome.nearest is None:
+            return "nothing met the limits"
+        fidelity = outcome.nearest.evaluation and outcome.nearest.evaluation.fidelity
+        drop = (
+            f", which drops {fidelity.drop_of} by {fidelity.drop.value:.4g}"
+            if fidelity
+            else ""
+        )
+        return f"nothing met the limits; the nearest was {outcome.nearest.recipe}{drop}"
+    factor = gain(outcome, outcome.best, circumstances) or 1.0
+    pair = outcome.pair_of(outcome.best)
+    said = comparison(factor, circumstances.goal.minimize)
+    proved = pair is None or not pair.rounds or pair.ratio.high < 1
+    if circumstances.goal.minimize in ("latency", "throughput") and not proved:
+        said = f"not proved faster than the original ({said} measured)"
+    return f"{said}, {quality(outcome)}"
+
+
+def quality(outcome: Outcome) -> str:
+    """Return what became of the winner's quality, on samples not looked at before."""
+    fidelity = outcome.confirmed
+    if fidelity is None:
+        return "quality not confirmed"
+    if fidelity.metric and fidelity.baseline_metric:
+        return f"{fidelity.drop_of} {fidelity.baseline_metric.value:.4g} → {fidelity.metric.value:.4g}"
+    if fidelity.drop_of == "top-1 agreement":
+        return f"{1 - fidelity.drop.value:.2%} of answers the same as the original's"
+    return f"relative error {fidelity.drop.value:.2g}"
+
+
+def state(trial: Trial, meets: bool) -> str:
+    """Return a trial's state in a word or two."""
+    if trial.state == "done":
+        return "kept the limits" if meets else "missed the limits"
+    return trial.state
+
+
+def sort_key(trial: Trial, name: str) -> float:
+    """Return what trials are ordered by: a measurement, those without it last."""
+    measured = figure(trial.evaluation, name)
+    return measured.value if measured else float("inf")
