@@ -26,6 +26,7 @@ class Outcome:
         pairs: The finalists against the baseline, paired.
         explanations: Why a trial did not help, by its key.
         interrupted: Whether the user or the budget ended the search early.
+        by_user: Whether it was the user.
         seconds: How long it took, this time.
     """
 
@@ -38,6 +39,7 @@ class Outcome:
     pairs: tuple[Pair, ...]
     explanations: dict[str, str]
     interrupted: bool
+    by_user: bool
     seconds: float
 
     def pair_of(self, trial: Trial) -> Pair | None:

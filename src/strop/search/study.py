@@ -146,21 +146,21 @@ class Study:
         Raises:
             NothingWorkedError: If not even the baseline runs.
         """
-        interrupted = False
+        interrupted, by_user = False, False
         first = self._try(self.baseline, is_baseline=True)
         if first.state != "done":
             raise NothingWorkedError(f"the model itself does not run: {first.reason}")
         try:
             self._search()
         except (_OutOfTimeError, Cancelled, KeyboardInterrupt) as stop:
-            interrupted = True
+            interrupted, by_user = True, not isinstance(stop, _OutOfTimeError)
             why = (
                 "the budget is used up"
                 if isinstance(stop, _OutOfTimeError)
                 else "interrupted"
             )
             self.listen(Note(f"{why}; going on with the best so far"))
-        return self._conclude(first, interrupted)
+        return self._conclude(first, interrupted, by_user)
 
     def _search(self) -> None:
         self._compare_only()
@@ -413,7 +413,7 @@ class Study:
             )
         )
 
-    def _conclude(self, baseline: Trial, interrupted: bool) -> Outcome:
+    def _conclude(self, baseline: Trial, interrupted: bool, by_user: bool) -> Outcome:
         """Race the finalists against the baseline and each other, and confirm the winner."""
         pairs: list[Pair] = []
         best, model, confirmed = None, None, None
@@ -446,6 +446,7 @@ class Study:
             tuple(pairs),
             self._explanations,
             interrupted,
+            by_user,
             time.monotonic() - self._started,
         )
 

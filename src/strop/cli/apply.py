@@ -1,0 +1,43 @@
+"""`strop apply`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from strop.cli.options import options_of, preparation_of, source_options
+
+
+@click.command()
+@click.argument("recipe")
+@click.argument("model")
+@source_options
+@click.option("--output", help="folder for what is made")
+def command(recipe: str, model: str, **given: Any) -> None:
+    """Carry out the recipe in a TOML file on a model, without a search."""
+    from strop.api import Request, apply
+    from strop.cli.live import listener
+    from strop.report.artifact import read_certificate
+
+    request = Request(
+        seed=given["seed"],
+        options=options_of(given),
+        preparation=preparation_of(given),
+        command=shlex.join(["strop", *sys.argv[1:]]),
+    )
+    with listener() as listen:
+        folder = apply(
+            recipe,
+            model,
+            given["data"],
+            output=given["output"],
+            request=request,
+            listen=listen,
+        )
+    fidelity = read_certificate(folder)["fidelity"]
+    click.echo(
+        f"{folder}: {fidelity['drop_of']} drops by {fidelity['drop']['value']:.4g}"
+    )

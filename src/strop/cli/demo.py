@@ -1,0 +1,54 @@
+"""`strop demo`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option(
+    "--output",
+    default="strop-demo",
+    show_default=True,
+    help="folder for model, data and results",
+)
+@click.option(
+    "--effort",
+    type=click.Choice(["quick", "standard", "thorough"]),
+    default="quick",
+    show_default=True,
+)
+def command(output: str, effort: str) -> None:
+    """Train a small convnet on scikit-learn's digits (real handwriting, nothing downloaded) and optimize it."""
+    from pathlib import Path
+
+    from strop.api import Request, optimize
+    from strop.cli.live import listener
+    from strop.cli.optimize import finish
+    from strop.core.contracts import Effort
+    from strop.engine.demo import digits_case
+    from strop.engine.executors.local import LocalExecutor
+
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    model, data = folder / "digits.keras", folder / "digits.npz"
+    if not (model.exists() and data.exists()):
+        click.echo("training a small convnet on 1,797 handwritten digits ...")
+        with LocalExecutor() as executor:
+            accuracy = executor.call(
+                "train", f"{digits_case.__module__}:digits_case", str(model), str(data)
+            )
+        click.echo(f"trained: {accuracy:.1%} right on digits it has not seen")
+    request = Request(
+        effort=Effort(effort),
+        command=f"strop optimize {model} --data {data} --effort {effort}",
+    )
+    with listener() as listen:
+        result = optimize(
+            str(model),
+            str(data),
+            output=str(folder / "digits-strop"),
+            listen=listen,
+            request=request,
+        )
+    finish(result, as_json=False)

@@ -1,0 +1,126 @@
+"""`strop optimize`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from strop.cli.options import (
+    numbers_of,
+    options_of,
+    preparation_of,
+    seconds_of,
+    source_options,
+)
+
+
+@click.command()
+@click.argument("model")
+@source_options
+@click.option(
+    "--max-drop",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="the most that quality may drop",
+)
+@click.option(
+    "--minimize",
+    type=click.Choice(["latency", "throughput", "size", "memory", "cold-start"]),
+    default="latency",
+    show_default=True,
+)
+@click.option(
+    "--batch",
+    "batch_sizes",
+    default="1",
+    show_default=True,
+    help="batch sizes; the first decides",
+)
+@click.option(
+    "--metric", help="accuracy, top_k(k=3), auc, mae, rmse, mean_iou or module:function"
+)
+@click.option(
+    "--confidence",
+    type=float,
+    help="hold the limit for the drop's upper bound at this level",
+)
+@click.option(
+    "--min-sqnr", type=float, help="least signal-to-quantization-noise ratio in dB"
+)
+@click.option(
+    "--effort",
+    type=click.Choice(["quick", "standard", "thorough"]),
+    default="standard",
+    show_default=True,
+)
+@click.option("--budget", help="time for the search: 90s, 5m, 1h")
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    help="consider only this runtime (may be repeated)",
+)
+@click.option(
+    "--output", help="folder for the results; <model>-strop beside the model otherwise"
+)
+@click.option(
+    "--step-limit",
+    default="10m",
+    show_default=True,
+    help="time after which one step is ended",
+)
+@click.option("--json", "as_json", is_flag=True, help="tell what happens as JSON lines")
+def command(model: str, **given: Any) -> None:
+    """Find the fastest (or smallest) model that still gives the right answers."""
+    from strop.api import Request, optimize
+    from strop.cli.live import listener
+    from strop.core.contracts import Effort
+    from strop.core.evaluation import Goal
+
+    request = Request(
+        Goal(
+            given["minimize"],
+            given["max_drop"],
+            given["confidence"],
+            given["min_sqnr"],
+            numbers_of(given["batch_sizes"], "batch size"),
+            given["metric"],
+        ),
+        Effort(given["effort"]),
+        seconds_of(given["budget"]),
+        given["seed"],
+        options_of(given),
+        preparation_of(given),
+        tuple(given["runtimes"]),
+        seconds_of(given["step_limit"]) or 600.0,
+        shlex.join(["strop", *sys.argv[1:]]),
+    )
+    with listener(as_json=given["as_json"]) as listen:
+        result = optimize(
+            model, given["data"], output=given["output"], listen=listen, request=request
+        )
+    finish(result, as_json=given["as_json"])
+
+
+def finish(result: Any, *, as_json: bool) -> None:
+    """Print where everything is, and leave with the exit code that the outcome asks for."""
+    from strop.report.words import headline
+
+    outcome = result.outcome
+    if not as_json:
+        click.echo()
+        click.echo(headline(outcome, result.circumstances))
+        click.echo()
+        if outcome.best:
+            click.echo(
+                f"  {result.folder / 'best'}          strop.load({str(result.folder / 'best')!r})"
+            )
+        click.echo(f"  {result.folder / 'report.html'}   open it in a browser")
+    if outcome.best is None:
+        sys.exit(1)
+    if outcome.interrupted and outcome.by_user:
+        sys.exit(130)

@@ -1,0 +1,134 @@
+"""Options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import click
+
+from strop.core.errors import ParameterError
+from strop.core.signature import Shape
+from strop.data.raw import Preparation
+from strop.graph.reading import Options
+
+
+def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say more about a source and its samples."""
+    for option in reversed(
+        [
+            click.option(
+                "--data",
+                help="samples: .npz, .npy, a folder of images, a saved dataset, or module:function",
+            ),
+            click.option("--scale", help="factor for float inputs, e.g. 1/255"),
+            click.option(
+                "--preprocess",
+                type=click.Choice(["tf", "torch", "caffe"]),
+                help="Keras' preprocess_input mode, for pixels 0..255",
+            ),
+            click.option(
+                "--shape",
+                "shapes",
+                multiple=True,
+                help="full shape of an input: NAME=1,128",
+            ),
+            click.option(
+                "--inputs", help="tensor names to take as inputs, with commas"
+            ),
+            click.option(
+                "--outputs", help="tensor names to take as outputs, with commas"
+            ),
+            click.option("--signature", help="which signature of a SavedModel"),
+            click.option(
+                "--allow",
+                multiple=True,
+                help="admit what is refused by default: lambda, file-ops, python-ops, external-data",
+            ),
+            click.option(
+                "--seed",
+                type=int,
+                default=0,
+                show_default=True,
+                help="for every random choice",
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def options_of(given: dict[str, Any]) -> Options:
+    """Return what was said about the source."""
+    return Options(
+        dict(map(_shape, given["shapes"])),
+        frozenset(given["allow"]),
+        _names(given["inputs"]),
+        _names(given["outputs"]),
+        given["signature"],
+    )
+
+
+def preparation_of(given: dict[str, Any]) -> Preparation:
+    """Return what is to be done to inputs."""
+    return Preparation(_factor(given["scale"]), given["preprocess"])
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Return a time such as ``90``, ``90s``, ``5m`` or ``1h`` in seconds.
+
+    Raises:
+        ParameterError: If it is none.
+    """
+    if text is None:
+        return None
+    factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+    number = text[:-1] if factor else text
+    try:
+        seconds = float(number) * (factor or 1.0)
+    except ValueError:
+        seconds = -1.0
+    if not seconds > 0:
+        raise ParameterError(f"'{text}' is no time; write 90s, 5m or 1h")
+    return seconds
+
+
+def numbers_of(text: str, what: str) -> tuple[int, ...]:
+    """Return whole numbers from ``1,32``.
+
+    Raises:
+        ParameterError: If there are others.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ParameterError(f"'{text}' is no {what}; write 1 or 1,32") from None
+
+
+def _factor(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise ParameterError(f"'{text}' is no factor; write 1/255 or 0.0039") from None
+
+
+def _shape(text: str) -> tuple[str, Shape]:
+    name, _, sizes = text.rpartition("=")
+    try:
+        shape = tuple(
+            None if s in ("?", "None", "-1") else int(s) for s in sizes.split(",")
+        )
+    except ValueError:
+        shape = ()
+    if not name or not shape:
+        raise ParameterError(
+            f"'{text}' is no shape; write NAME=1,128 (with ? for what stays free)"
+        )
+    return name, (None, *shape[1:])
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text else ()
