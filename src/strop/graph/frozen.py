@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,7 @@ from strop.core.model import Model
 from strop.core.signature import Shape, Signature
 
 _FOREIGN_TO_NODE_NAMES = re.compile(r"[^A-Za-z0-9_.\-]")
-# What training leaves behind, and what converters can't translate but TensorFlow can compute away.
-_WORTH_FOLDING = frozenset({"Switch", "RefSwitch", "Merge", "RefMerge", "Dequantize"})
+_BRANCHING = frozenset({"Switch", "RefSwitch", "Merge", "RefMerge"})
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def freeze(
         aggressive_inlining=True,
     )
     definition = frozen.graph.as_graph_def()
-    ends = [tensor.name.split(":")[0] for tensor in frozen.outputs]
+    ends = [_node(tensor.name) for tensor in frozen.outputs]
+    _shorten_ends(definition, ends)
     names = _rename_ends(definition, ends, signature.output_names)
     _add_unread_inputs(definition, signature, batch)
     return FrozenGraph(
@@ -71,24 +73,37 @@ def refrozen(graph: FrozenGraph, signature: Signature) -> FrozenGraph:
     What the outputs don't depend on is gone, defaults stand where nobody feeds, branches that a constant decides
     are decided, and weights that were stored in codes are real numbers.
     """
-    tidy = freeze(imported(graph.definition, graph.inputs, graph.outputs), signature)
-    if not any(node.op in _WORTH_FOLDING for node in tidy.definition.node):
+    tidy = with_shapes(graph, signature, batch=None)
+    _decode_weights(tidy.definition)
+    if not any(node.op in _BRANCHING for node in tidy.definition.node):
         return tidy
     return FrozenGraph(_folded(tidy), tidy.inputs, tidy.outputs)
 
 
-def with_shapes(graph: FrozenGraph, signature: Signature, *, batch: int | None) -> Any:
-    """Return a frozen graph as a concrete function whose inputs have `signature`'s shapes, the batch fixed.
+def traced(graph: FrozenGraph, signature: Signature, *, batch: int | None) -> Any:
+    """Return a frozen graph as a concrete function whose inputs have `signature`'s shapes, the batch fixed."""
+    return _traced(imported(graph.definition, graph.inputs, graph.outputs), signature, batch=batch)
+
+
+def with_shapes(graph: FrozenGraph, signature: Signature, *, batch: int | None) -> FrozenGraph:
+    """Return a frozen graph whose inputs have `signature`'s shapes, the batch fixed, under the same names.
 
     Placeholders in a graph carry their own shapes; retracing the graph under new ones lets shapes be inferred
     anew all the way down, which is what converters and engines want of a fixed batch.
     """
-    from tensorflow.python.framework import convert_to_constants
+    return freeze(imported(graph.definition, graph.inputs, graph.outputs), signature, batch=batch)
 
-    function = imported(graph.definition, graph.inputs, graph.outputs)
-    return convert_to_constants.convert_variables_to_constants_v2(
-        _traced(function, signature, batch=batch), lower_control_flow=False
-    )
+
+def output_shapes(
+    definition: Any, inputs: Sequence[str], outputs: Sequence[str], signature: Signature
+) -> list[Shape]:
+    """Return the shapes of a graph's outputs when its inputs have `signature`'s; None where they can't be told."""
+    traced = _traced(imported(definition, inputs, outputs), signature, batch=None)
+    # A rank that can't be inferred either is taken as that of one number a sample.
+    return [
+        tuple(tensor.shape.as_list()) if tensor.shape.rank is not None else (None,)
+        for tensor in traced.outputs
+    ]
 
 
 def imported(
@@ -97,20 +112,21 @@ def imported(
     """Return a frozen graph as a function of tensors, to be traced; any tensors may be its inputs and outputs."""
     import tensorflow as tf
 
-    needed = _between(definition, inputs, outputs)
-    read = {_full(name) for node in needed.node for name in node.input} | set(outputs)
+    needed = _with_own_functions(_between(definition, inputs, outputs))
+    read = {_full(name) for node in needed.node for name in node.input}
 
     def function(*tensors: Any) -> list[Any]:
-        fed = {name: tensor for name, tensor in zip(inputs, tensors, strict=True) if name in read}
-        through = [name for name in outputs if name not in fed]
+        _make_known(needed.library)
+        fed = dict(zip(map(_full, inputs), tensors, strict=True))
+        within = [name for name in outputs if _full(name) not in fed]
         found = tf.graph_util.import_graph_def(
             needed,
-            input_map={name: tensor for name, tensor in fed.items() if _is_read(needed, name)},
-            return_elements=through,
-            name="graph",
+            input_map={name: tensor for name, tensor in fed.items() if name in read},
+            return_elements=within,
+            name=_free_scope(needed),
         )
-        results = dict(zip(through, found or (), strict=True))
-        return [fed[name] if name in fed else results[name] for name in outputs]
+        results = fed | dict(zip(map(_full, within), found or (), strict=True))
+        return [results[_full(name)] for name in outputs]
 
     return function
 
@@ -178,20 +194,40 @@ def _node_names(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _rename_ends(definition: Any, ends: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Name the nodes that give the outputs after `names`, in place, where no other node is called so."""
-    taken = {node.name for node in definition.node} - set(ends)
+def _shorten_ends(definition: Any, ends: Sequence[str]) -> None:
+    """Take out, in place, each Identity that only an end reads: one lingers from every tracing before."""
     by_name = {node.name: node for node in definition.node}
-    found = []
-    for end, name in zip(ends, _node_names(names), strict=True):
-        wanted, number = name, 0
-        while wanted in taken:
-            number += 1
-            wanted = f"{name}_output_{number}" if number > 1 else f"{name}_output"
-        taken.add(wanted)
-        by_name[end].name = wanted  # nothing reads it: tracing ends every output in an Identity
-        found.append(wanted)
+    often = Counter(_node(name) for node in definition.node for name in node.input)
+    for end in ends:
+        source = by_name[_node(by_name[end].input[0])]
+        if source.op == "Identity" and often[source.name] == 1 and len(source.input) == 1:
+            by_name[end].input[0] = source.input[0]
+            definition.node.remove(source)
+
+
+def _rename_ends(definition: Any, ends: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Name the nodes that give the outputs after `names`, in place; a node within that is called so makes room."""
+    wanted = _node_names(names)
+    by_name = {node.name: node for node in definition.node}
+    moved: dict[str, str] = {}
+    for name in wanted:
+        if name in by_name and by_name[name].op != "Placeholder" and name not in ends:
+            moved[name] = f"{name}/value"
+            while moved[name] in by_name:
+                moved[name] += "_"
+            by_name[name].name = moved[name]
+    for node in definition.node if moved else ():
+        node.input[:] = [_renamed(read, moved) for read in node.input]
+    taken = {node.name for node in definition.node} - set(ends)
+    found = [name if name not in taken else f"{name}_output" for name in wanted]
+    for end, name in zip([by_name[end] for end in ends], found, strict=True):
+        end.name = name  # nothing reads it: tracing ends every output in an Identity
     return found
+
+
+def _renamed(read: str, moved: Mapping[str, str]) -> str:
+    node = _node(read)
+    return read.replace(node, moved[node], 1) if node in moved else read
 
 
 def _add_unread_inputs(definition: Any, signature: Signature, batch: int | None) -> None:
@@ -237,8 +273,43 @@ def _settled(new: Any, node: Any, fed: set[str]) -> None:
         new.attr["T"].type = dtype
 
 
-def _is_read(definition: Any, name: str) -> bool:
-    return any(_full(read) == name for node in definition.node for read in node.input)
+def _free_scope(definition: Any) -> str:
+    """Return a prefix under which a graph's nodes collide with none of the graph that is being built."""
+    import tensorflow as tf
+
+    there = {operation.name for operation in tf.compat.v1.get_default_graph().get_operations()}
+    return "graph" if any(node.name in there for node in definition.node) else ""
+
+
+def _with_own_functions(definition: Any) -> Any:
+    """Rename a graph's inner functions (bodies of loops and branches) after their content, in place.
+
+    TensorFlow knows functions by name, process-wide, and another graph's may be called the same.
+    """
+    mark = hashlib.sha256(definition.library.SerializeToString(deterministic=True)).hexdigest()[
+        :12
+    ]
+    names = {f.signature.name: f"{f.signature.name}_{mark}" for f in definition.library.function}
+    for function in definition.library.function:
+        function.signature.name = names[function.signature.name]
+    inner = [node for function in definition.library.function for node in function.node_def]
+    for node in (*definition.node, *inner):
+        for attribute in node.attr.values():
+            called = [attribute.func] if attribute.HasField("func") else attribute.list.func
+            for reference in called:
+                reference.name = names.get(reference.name, reference.name)
+        node.op = names.get(node.op, node.op)
+    return definition
+
+
+def _make_known(library: Any) -> None:
+    """Tell TensorFlow of a graph's functions: importing a graph into a function does not."""
+    from tensorflow.python.eager import context
+
+    known = context.context()
+    for function in library.function:
+        if not known.has_function(function.signature.name):
+            known.add_function_def(function)
 
 
 def _full(name: str) -> str:
@@ -248,6 +319,30 @@ def _full(name: str) -> str:
 
 def _node(name: str) -> str:
     return name.removeprefix("^").split(":")[0]
+
+
+def _decode_weights(definition: Any) -> None:
+    """Put real numbers, in place, where a graph stores weights in codes and decodes them at every call.
+
+    No converter translates Dequantize, and TensorFlow's own optimizer leaves it, since the codes are smaller.
+    """
+    import tensorflow as tf
+
+    by_name = {node.name: node for node in definition.node}
+    coded = [
+        node
+        for node in definition.node
+        if node.op == "Dequantize" and all(by_name[_node(r)].op == "Const" for r in node.input)
+    ]
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
+        tf.graph_util.import_graph_def(definition, name="")
+        decoded = session.run([f"{node.name}:0" for node in coded])
+    for node, value in zip(coded, decoded, strict=True):
+        node.op = "Const"
+        del node.input[:]
+        node.attr.clear()
+        node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
 
 
 def _folded(graph: FrozenGraph) -> Any:

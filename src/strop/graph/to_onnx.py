@@ -29,7 +29,7 @@ def to_onnx(
     import onnx
     import tf2onnx
 
-    definition = with_shapes(graph, signature, batch=batch).graph.as_graph_def()
+    definition = with_shapes(graph, signature, batch=batch).definition
     _spell_out_erfc(definition)
     proto, _ = tf2onnx.convert.from_graph_def(
         definition,
@@ -37,9 +37,7 @@ def to_onnx(
         output_names=list(graph.outputs),
         opset=opset,
     )
-    unknown = sorted(
-        {f"{n.op_type}" for n in proto.graph.node if _is_foreign(n.domain)}
-    )
+    unknown = sorted({f"{n.op_type}" for n in proto.graph.node if _is_foreign(n.domain)})
     if unknown:
         raise ValueError(f"unsupported operations: {', '.join(unknown)}")
     onnx.checker.check_model(proto)
@@ -65,9 +63,7 @@ def _spell_out_erfc(definition: Any) -> None:
         one, erf = definition.node.add(), definition.node.add()
         one.name, one.op = f"{node.name}/one", "Const"
         one.attr["dtype"].type = dtype
-        one.attr["value"].tensor.CopyFrom(
-            tf.make_tensor_proto(1.0, dtype=dtype, shape=[])
-        )
+        one.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0, dtype=dtype, shape=[]))
         erf.name, erf.op = f"{node.name}/erf", "Erf"
         erf.input.append(node.input[0])
         erf.attr["T"].type = dtype

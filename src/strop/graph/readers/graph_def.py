@@ -3,65 +3,55 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ModelError, message
 from strop.core.model import Binding, Form, Model
 from strop.core.signature import Signature, TensorSpec
+from strop.graph.frozen import output_shapes
 from strop.graph.graph_safety import refuse_unsafe
 from strop.graph.quiet import quiet
 from strop.graph.reading import Options
 
 # Operations that end in nothing and are no outputs all the same.
-_NO_OUTPUTS = {
-    "NoOp",
-    "Assert",
-    "Const",
-    "SaveV2",
-    "MergeV2Checkpoints",
-    "Placeholder",
-    "Print",
-}
+_NO_OUTPUTS = frozenset(
+    {
+        "Assert", "Assign", "AssignAdd", "AssignSub", "Const", "HistogramSummary", "MergeSummary",
+        "MergeV2Checkpoints", "NoOp", "Placeholder", "PlaceholderWithDefault", "Print", "PrintV2",
+        "RestoreV2", "SaveV2", "ScalarSummary", "ShardedFilename",
+    }
+)  # fmt: skip
+_VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
 
 
 def read(path: Path, workspace: Path, options: Options) -> Model:
     """Return the graph; its inputs are its placeholders and its outputs what nothing reads, unless named."""
-    import tensorflow as tf
-
     definition = _parsed(path)
-    if not definition.node:
-        raise ModelError(
-            message(
-                f"'{path}' holds no graph: not one node.",
-                "A frozen GraphDef is needed; a saved_model.pb is given by its folder.",
-            )
-        )
-    refuse_unsafe(definition.node, path, options.allow)
+    notes: list[str] = []
     with quiet():
-        graph = tf.Graph()
-        with graph.as_default():
-            tf.import_graph_def(definition, name="")
+        graph = _imported(definition, path)
         outputs = _named(graph, options.outputs) or _ends(graph)
-        inputs = _named(graph, options.inputs) or _placeholders(outputs)
-    if not inputs or not outputs:
-        raise ModelError(
-            message(
-                f"'{path}' has {len(inputs)} placeholders and {len(outputs)} ends that could be outputs.",
-                "Name its inputs and outputs.",
-                next_step="--inputs input:0 --outputs final_result:0",
-            )
-        )
-    signature = Signature(_specs(inputs), _specs(outputs)).with_shapes(options.shapes)
+        switches = list(_switches(outputs)) if not options.inputs else []
+        inputs = _named(graph, options.inputs) or list(_fed(outputs, switches))
+        _check_ends(inputs, outputs, path)
+        inside = list(_operations_between(inputs, outputs))
+        _refuse_variables(inside, path)
+        refuse_unsafe(_node_definitions(definition, inside), path, options.allow)
+        file = path.resolve()
+        if path.suffix == ".pbtxt" or switches:
+            notes = [_decided(definition, tensor) for tensor in switches]
+            file = workspace / "model.pb"
+            file.write_bytes(definition.SerializeToString(deterministic=True))
+        signature = _signature(definition, inputs, outputs, options, path)
     binding = Binding.plain(
-        signature, [t.name for t in inputs], [t.name for t in outputs]
+        signature, [t.name for t in inputs], [t.name for t in outputs], batch=signature.batch
     )
-    file = path.resolve()
-    if path.suffix == ".pbtxt":
-        file = workspace / "model.pb"
-        file.write_bytes(definition.SerializeToString())
-    return Model.at(Form.GRAPH_DEF, file, signature, binding)
+    return Model.at(
+        Form.GRAPH_DEF, file, signature, binding, **({"notes": notes} if notes else {})
+    )
 
 
 def _parsed(path: Path) -> Any:
@@ -73,7 +63,34 @@ def _parsed(path: Path) -> Any:
         text_format.Parse(path.read_text(), definition)
     else:
         definition.ParseFromString(path.read_bytes())
+    if not definition.node:
+        raise ModelError(
+            message(
+                f"'{path}' holds no graph: not one node.",
+                "A frozen GraphDef is needed; a saved_model.pb is given by its folder.",
+            )
+        )
     return definition
+
+
+def _imported(definition: Any, path: Path) -> Any:
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    try:
+        with graph.as_default():
+            tf.graph_util.import_graph_def(definition, name="")
+    except (ValueError, tf.errors.NotFoundError) as error:
+        if "Op type not registered" not in str(error):
+            raise
+        operation = str(error).split("'")[1]
+        raise ModelError(
+            message(
+                f"'{path}' uses the operation {operation}, which TensorFlow does not have.",
+                "It comes from a library of custom operations, which strop does not load.",
+            )
+        ) from None
+    return graph
 
 
 def _named(graph: Any, names: Sequence[str]) -> list[Any]:
@@ -86,45 +103,169 @@ def _named(graph: Any, names: Sequence[str]) -> list[Any]:
             known = [operation.name for operation in graph.get_operations()]
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"The nearest: {', '.join(near)}." if near else ""
-            raise ModelError(
-                message(f"the graph has no node called '{name}'.", hint)
-            ) from None
+            raise ModelError(message(f"the graph has no node called '{name}'.", hint)) from None
     return tensors
 
 
-def _placeholders(outputs: Sequence[Any]) -> list[Any]:
-    """Return the placeholders that the outputs depend on, in the order of the graph."""
-    seen, found, open_ends = set(), {}, [tensor.op for tensor in outputs]
+def _ends(graph: Any) -> list[Any]:
+    return [
+        operation.outputs[0]
+        for operation in graph.get_operations()
+        if operation.type not in _NO_OUTPUTS
+        and operation.outputs
+        and not any(tensor.consumers() for tensor in operation.outputs)
+        and not operation._control_outputs
+    ]
+
+
+def _switches(outputs: Sequence[Any]) -> Iterator[Any]:
+    """Yield placeholders that only tell training from use: scalars, true or false, or a share to keep."""
+    for operation in _operations_between((), outputs):
+        if operation.type == "Placeholder" and operation.outputs[0].shape.rank == 0:
+            tensor = operation.outputs[0]
+            if tensor.dtype.is_bool or (tensor.dtype.is_floating and "keep" in tensor.name):
+                yield tensor
+
+
+def _decided(definition: Any, switch: Any) -> str:
+    """Make a switch a constant, in place, as it stands in use; return the sentence that says so."""
+    import tensorflow as tf
+
+    value = False if switch.dtype.is_bool else 1.0
+    node = next(node for node in definition.node if node.name == switch.op.name)
+    node.op = "Const"
+    node.attr.clear()
+    node.attr["dtype"].type = switch.dtype.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, switch.dtype, shape=[]))
+    return f"the placeholder '{node.name}' is taken as {value}, as it stands when a model is used"
+
+
+def _fed(outputs: Sequence[Any], switches: Sequence[Any]) -> Iterator[Any]:
+    """Yield the tensors that the outputs wait for: placeholders, unless they have a default that can be computed.
+
+    A default that comes from an input pipeline can't be; one that comes from another placeholder, or is constant,
+    can, and stands.
+    """
+    decided = {tensor.op.name for tensor in switches}
+    found: dict[int, Any] = {}
+    for operation in _operations_between((), outputs, through_pipelines=False):
+        is_open = operation.type == "Placeholder" or (
+            operation.type == "PlaceholderWithDefault" and _is_from_pipeline(operation)
+        )
+        if is_open and operation.name not in decided:
+            found[operation._id_value] = operation.outputs[0]
+    yield from (found[place] for place in sorted(found))
+
+
+def _is_from_pipeline(placeholder: Any) -> bool:
+    """Say whether a placeholder's default is drawn from a data set or a queue."""
+    return any(
+        "Iterator" in operation.type or "Queue" in operation.type
+        for operation in _operations_between((), placeholder.inputs)
+    )
+
+
+def _operations_between(
+    inputs: Sequence[Any], outputs: Sequence[Any], *, through_pipelines: bool = True
+) -> Iterator[Any]:
+    """Yield the operations that `outputs` depend on, without going past `inputs`."""
+    fed = {tensor.name for tensor in inputs}
+    seen: set[str] = set()
+    open_ends = [tensor.op for tensor in outputs if tensor.name not in fed]
     while open_ends:
         operation = open_ends.pop()
         if operation.name in seen:
             continue
         seen.add(operation.name)
-        if operation.type == "Placeholder":
-            found[operation._id_value] = operation.outputs[0]
-        open_ends.extend(tensor.op for tensor in operation.inputs)
+        yield operation
+        if (
+            not through_pipelines
+            and operation.type == "PlaceholderWithDefault"
+            and _is_from_pipeline(operation)
+        ):
+            continue
+        open_ends.extend(tensor.op for tensor in operation.inputs if tensor.name not in fed)
         open_ends.extend(operation.control_inputs)
-    return [found[key] for key in sorted(found)]
 
 
-def _ends(graph: Any) -> list[Any]:
+def _node_definitions(definition: Any, operations: Sequence[Any]) -> list[Any]:
+    inner = [node for function in definition.library.function for node in function.node_def]
+    return [*(operation.node_def for operation in operations), *inner]
+
+
+def _check_ends(inputs: Sequence[Any], outputs: Sequence[Any], path: Path) -> None:
+    if inputs and outputs:
+        return
+    raise ModelError(
+        message(
+            f"'{path}' has {len(inputs)} placeholders and {len(outputs)} ends that could be outputs.",
+            "Name its inputs and outputs.",
+            next_step="--inputs input:0 --outputs final_result:0",
+        )
+    )
+
+
+def _refuse_variables(operations: Sequence[Any], path: Path) -> None:
+    names = [operation.name for operation in operations if operation.type in _VARIABLES]
+    if names:
+        raise ModelError(
+            message(
+                f"'{path}' is not frozen: it has {len(names)} variables ('{names[0]}' among them) whose values "
+                "lie elsewhere, in a checkpoint.",
+                "Freeze it together with its checkpoint, or give the SavedModel folder that it belongs to.",
+            )
+        )
+
+
+def _signature(
+    definition: Any, inputs: Sequence[Any], outputs: Sequence[Any], options: Options, path: Path
+) -> Signature:
+    given = Signature(
+        tuple(_spec(name, tensor) for name, tensor in _short_names(inputs)),
+        tuple(_spec(name, tensor) for name, tensor in _short_names(outputs)),
+    ).with_shapes(options.shapes)
+    unknown = [
+        name
+        for name, tensor in _short_names(inputs)
+        if tensor.shape.rank is None and name not in options.shapes
+    ]
+    if unknown:
+        raise ModelError(
+            message(
+                f"'{path}' does not tell the shape of its input '{unknown[0]}'.",
+                "Give it, the batch first; a ? leaves a dimension free.",
+                next_step=f"--shape {unknown[0]}=?,224,224,3",
+            )
+        )
+    try:
+        shapes = output_shapes(
+            definition, [t.name for t in inputs], [t.name for t in outputs], given
+        )
+    except ValueError as error:
+        raise ModelError(
+            message(
+                f"'{path}' can't be run on {', '.join(str(spec) for spec in given.inputs)}: {error}",
+                "Give the shape that it was made for, the batch first; a ? leaves a dimension free.",
+                next_step=f"--shape {given.inputs[0].name}=?,224,224,3",
+            )
+        ) from error
+    return replace(
+        given,
+        outputs=tuple(
+            replace(spec, shape=shape) for spec, shape in zip(given.outputs, shapes, strict=True)
+        ),
+    )
+
+
+def _short_names(tensors: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Return each tensor with its node's name, or its own where two come from one node."""
+    short = [tensor.op.name for tensor in tensors]
     return [
-        op.outputs[0]
-        for op in graph.get_operations()
-        if op.type not in _NO_OUTPUTS
-        and op.outputs
-        and not any(tensor.consumers() for tensor in op.outputs)
-        and not op._control_outputs
+        (name if short.count(name) == 1 else tensor.name, tensor)
+        for name, tensor in zip(short, tensors, strict=True)
     ]
 
 
-def _specs(tensors: Sequence[Any]) -> tuple[TensorSpec, ...]:
-    short = [tensor.name.split(":")[0] for tensor in tensors]
-    return tuple(
-        TensorSpec(
-            name if short.count(name) == 1 else tensor.name,
-            tuple(tensor.shape.as_list()) if tensor.shape.rank is not None else (None,),
-            "str" if tensor.dtype.name == "string" else tensor.dtype.name,
-        )
-        for name, tensor in zip(short, tensors, strict=True)
-    )
+def _spec(name: str, tensor: Any) -> TensorSpec:
+    shape = tuple(tensor.shape.as_list()) if tensor.shape.rank is not None else (None,)
+    return TensorSpec(name, shape, "str" if tensor.dtype.name == "string" else tensor.dtype.name)

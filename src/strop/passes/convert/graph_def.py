@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from strop.core.contracts import TENSORFLOW, Context, Exactness, Pass, Unchanged
 from strop.core.model import Binding, Form, Model
 from strop.core.parameters import parameter
+
+if TYPE_CHECKING:
+    from strop.graph.frozen import FrozenGraph
 
 
 @final
@@ -38,30 +41,36 @@ class Freeze(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the frozen graph."""
-        if model.form is Form.GRAPH_DEF:
+        from strop.graph.frozen import is_in_order
+        from strop.graph.quiet import quiet
+        from strop.graph.refusal import refusal
+
+        if model.form is Form.GRAPH_DEF and is_in_order(model):
             return Unchanged("the model is a frozen graph already")
         if self.unroll and not _can_unroll(model):
             return Unchanged(
                 "there is no recurrent Keras layer with a known number of steps"
             )
-        from strop.graph.frozen import freeze
-        from strop.graph.quiet import quiet
-        from strop.graph.refusal import refusal
-
+        batch = self.batch or model.binding.batch
         with quiet():
             try:
-                frozen = freeze(
-                    self._function(model), model.signature, batch=self.batch or None
-                )
+                frozen = self._frozen(model, batch)
             # TensorFlow and Keras raise errors of every kind while tracing.
             except Exception as error:
                 raise refusal("freezing", error) from error
         path = context.workspace / "model.pb"
-        path.write_bytes(frozen.definition.SerializeToString())
+        path.write_bytes(frozen.definition.SerializeToString(deterministic=True))
         binding = Binding.plain(
-            model.signature, frozen.inputs, frozen.outputs, batch=self.batch or None
+            model.signature, frozen.inputs, frozen.outputs, batch=batch
         )
         return model.derive(self, Form.GRAPH_DEF, path, binding)
+
+    def _frozen(self, model: Model, batch: int | None) -> FrozenGraph:
+        from strop.graph.frozen import freeze, frozen_of
+
+        if model.form is Form.GRAPH_DEF:
+            return frozen_of(model)
+        return freeze(self._function(model), model.signature, batch=batch)
 
     def _function(self, model: Model) -> Any:
         if model.form is Form.SAVED_MODEL:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 from strop.core.contracts import LITERT, TENSORFLOW, Context, Exactness, Pass, Unchanged
+from strop.core.errors import ConversionError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
 
@@ -31,31 +32,19 @@ class ConvertToLiteRT(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the flatbuffer."""
-        import tensorflow as tf
-
-        from strop.graph.frozen import frozen_of, with_shapes
-        from strop.graph.litert import binding_of
+        from strop.graph.frozen import frozen_of
+        from strop.graph.litert import to_litert
         from strop.graph.quiet import quiet
         from strop.graph.refusal import refusal
 
         batch = self.batch or model.binding.batch
+        path = context.workspace / "model.tflite"
         with quiet():
             try:
-                function = with_shapes(frozen_of(model), model.signature, batch=batch)
-                converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-                # Lists of tensors, which loops over time are made of, become plain tensors where shapes are known.
-                converter._experimental_lower_tensor_list_ops = True
-                content: Any = converter.convert()
+                binding = to_litert(frozen_of(model), model.signature, path, batch=batch)
+            except ConversionError:
+                raise
             # The converter lets errors of every kind through.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 raise refusal("the LiteRT converter", error) from error
-        path = context.workspace / "model.tflite"
-        path.write_bytes(content)
-        names = (
-            [tensor.name for tensor in function.inputs],
-            [t.name for t in function.outputs],
-        )
-        return model.derive(
-            self, Form.LITERT, path, binding_of(path, model, *names, batch=batch)
-        )
+        return model.derive(self, Form.LITERT, path, binding)

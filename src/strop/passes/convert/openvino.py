@@ -44,12 +44,11 @@ class ConvertToOpenVINO(Pass):
                 _fix_shapes(converted, model)
                 # Saving first settles names and order, which the binding is then read from.
                 binding = _binding(converted, model)
-                openvino.save_model(
-                    converted, str(path), compress_to_fp16=self.half_weights
-                )
+                openvino.save_model(converted, str(path), compress_to_fp16=self.half_weights)
             except ConversionError:
                 raise
-            except (RuntimeError, ValueError, TypeError) as error:
+            # OpenVINO raises errors of kinds of its own.
+            except Exception as error:
                 raise refusal("OpenVINO", error) from error
         return model.derive(self, Form.OPENVINO, path, binding)
 
