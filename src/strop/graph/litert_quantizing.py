@@ -1,0 +1,257 @@
+"""LiteRT flatbuffers through ai-edge-quantizer: recipes, calibration, what stayed float."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from strop.core.errors import ParameterError, QuantizationError
+from strop.core.model import Binding, Model
+from strop.core.samples import Samples
+from strop.core.signature import Arrays
+from strop.graph.litert import tensor
+from strop.graph.quiet import quiet
+
+# Operations with weights, whose staying in float is worth telling.
+_WEIGHTY = {
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+    "TRANSPOSE_CONV",
+    "BATCH_MATMUL",
+}
+
+
+def quantized(
+    model: Model,
+    path: Path,
+    configure: Callable[[Any], None],
+    *,
+    calibration: Samples | None = None,
+    keep_float: Sequence[str] = (),
+) -> Binding:
+    """Write `model` quantized at `path`; return how the result spells the signature.
+
+    Args:
+        model: A float LiteRT model.
+        path: Where to write.
+        configure: Adds the rules to ai-edge-quantizer's `Quantizer`.
+        calibration: Samples to find activations' ranges with, where the rules need any.
+        keep_float: Names of layers (their output tensors) to leave in float.
+
+    Raises:
+        QuantizationError: If ai-edge-quantizer refuses.
+        ParameterError: If a name of `keep_float` is no layer's.
+    """
+    with quiet():
+        try:
+            from ai_edge_quantizer import quantizer
+
+            signed = _with_signature(model, path)
+            work = quantizer.Quantizer(signed)
+            configure(work)
+            for name in _known(keep_float, model.path):
+                work.update_quantization_recipe(
+                    f"^{re.escape(name)};?$", "*", algorithm_key="no_quantize"
+                )
+            found = None
+            if work.need_calibration:
+                assert calibration is not None, "static rules come with samples"
+                found = work.calibrate(
+                    _calibration_data(model, signed, calibration), num_threads=2
+                )
+            work.quantize(found).export_model(str(path), overwrite=True)
+        except ParameterError:
+            raise
+        # The library raises errors of many kinds for what it can't do.
+        except Exception as error:  # noqa: BLE001
+            gist = next(
+                (ln for ln in str(error).splitlines() if ln.strip()),
+                type(error).__name__,
+            )
+            raise QuantizationError(
+                f"ai-edge-quantizer refused the model: {gist[:300]}"
+            ) from error
+    return rebound(path, model.binding)
+
+
+def _with_signature(model: Model, beside: Path) -> str:
+    """Return the path of `model` with a signature in the file, which calibration asks for by name.
+
+    Files converted from a graph, or by other hands, may have none; a copy then gets one.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+
+    content = tfl_flatbuffer_utils.read_model(str(model.path))
+    if content.signatureDefs:
+        return str(model.path)
+    graph = content.subgraphs[0]
+
+    def maps(kind: str, indices: Sequence[int]) -> list[Any]:
+        entries = []
+        for position, index in enumerate(indices):
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = f"{kind}_{position}".encode(), int(index)
+            entries.append(entry)
+        return entries
+
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+    signature.inputs = maps("input", graph.inputs)
+    signature.outputs = maps("output", graph.outputs)
+    content.signatureDefs = [signature]
+    target = beside.with_name("with_signature.tflite")
+    tfl_flatbuffer_utils.write_model(content, str(target))
+    return str(target)
+
+
+def _known(names: Iterable[str], path: Path) -> Iterable[str]:
+    layers = set(operations_of(path))
+    stray = [name for name in names if name not in layers]
+    if stray:
+        raise ParameterError(f"keep_float: no layer is called {', '.join(map(repr, stray))}")
+    return names
+
+
+def _calibration_data(model: Model, path: str, samples: Samples) -> dict[str, list[Arrays]]:
+    """Return samples by the names in the file's signature, one batch at a time as the file takes them."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=path)
+    signatures = interpreter._get_full_signature_list()
+    key = next(iter(signatures))
+    details = interpreter.get_input_details()
+    by_index = {index: name for name, index in signatures[key]["inputs"].items()}
+    names = [by_index[details[bound.index]["index"]] for bound in model.binding.inputs]
+    size = model.binding.batch or 1
+
+    def feed() -> Iterator[Arrays]:
+        for arrays in samples.batches(size):
+            if len(next(iter(arrays.values()))) == size:
+                bound = zip(model.binding.inputs, arrays.values(), strict=True)
+                encoded = [b.encode(np.ascontiguousarray(array)) for b, array in bound]
+                yield dict(zip(names, encoded, strict=True))
+
+    return {key: list(feed())}  # it is gone through more than once
+
+
+def rebound(path: Path, before: Binding) -> Binding:
+    """Return the binding of a quantized file whose inputs and outputs stand where they stood before."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    ins, outs = interpreter.get_input_details(), interpreter.get_output_details()
+    return Binding(
+        tuple(tensor(ins, bound.index) for bound in before.inputs),
+        tuple(tensor(outs, bound.index) for bound in before.outputs),
+        before.batch,
+    )
+
+
+def layers_of(path: Path) -> list[tuple[str, bool]]:
+    """Return name (of the output tensor) and whether it computes or keeps its weights in float, for each layer with weights."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(
+        model_path=str(path), experimental_op_resolver_type=_plain_resolver()
+    )
+    tensors = {details["index"]: details for details in interpreter.get_tensor_details()}
+    made_by = {int(out): op for op in interpreter._get_ops_details() for out in op["outputs"]}
+    found = []
+    for operation in interpreter._get_ops_details():
+        if operation["op_name"] not in _WEIGHTY:
+            continue
+        weights = tensors.get(int(operation["inputs"][1]))
+        if weights is None:
+            continue
+        origin = made_by.get(int(operation["inputs"][1]))
+        if origin is not None and origin["op_name"] == "DEQUANTIZE":
+            weights = tensors[int(origin["inputs"][0])]
+        name = tensors[int(operation["outputs"][0])]["name"]
+        found.append((name, weights["dtype"] == np.float32))
+    return found
+
+
+def operations_of(path: Path) -> list[str]:
+    """Return the names (of the output tensors) of all operations on floats, in the order in which they run.
+
+    Not only layers with weights lose precision: an addition or a softmax whose output is int8 may cost most.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(
+        model_path=str(path), experimental_op_resolver_type=_plain_resolver()
+    )
+    tensors = {details["index"]: details for details in interpreter.get_tensor_details()}
+    outputs = [tensors[int(op["outputs"][0])] for op in interpreter._get_ops_details()]
+    return [details["name"] for details in outputs if details["dtype"] == np.float32]
+
+
+def _plain_resolver() -> Any:
+    from ai_edge_litert.interpreter import OpResolverType
+
+    # With XNNPACK on, the operations it took over are one opaque node.
+    return OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+
+
+def left_in_float(path: Path, asked: Sequence[str]) -> dict[str, str]:
+    """Return the layers whose weights are still float32, each with the reason."""
+    found = {
+        name: "the quantizer has no rule for it" for name, is_float in layers_of(path) if is_float
+    }
+    return {**found, **dict.fromkeys(asked, "asked for")}
+
+
+def errors_by_layer(
+    model: Model, quantized_path: Path, samples: Samples
+) -> list[tuple[str, float]]:
+    """Return the relative error of each operation's output, in the order in which they run."""
+    from strop.numerics.similarity import relative_error
+
+    names = operations_of(model.path)
+    before = _activations(model.path, model.binding, names, samples)
+    after = _activations(quantized_path, rebound(quantized_path, model.binding), names, samples)
+    return [
+        (name, relative_error(before[name], after[name]))
+        for name in names
+        if name in before and name in after and before[name].shape == after[name].shape
+    ]
+
+
+def _activations(path: Path, binding: Binding, names: Sequence[str], samples: Samples) -> Arrays:
+    """Return the named tensors, dequantized, for one batch."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(
+        model_path=str(path),
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=_plain_resolver(),
+    )
+    size = binding.batch or min(len(samples), 16)
+    arrays = next(samples.batches(size))
+    for bound, array in zip(binding.inputs, arrays.values(), strict=True):
+        details = interpreter.get_input_details()[bound.index]
+        if tuple(details["shape"]) != array.shape:
+            interpreter.resize_tensor_input(details["index"], array.shape)
+    interpreter.allocate_tensors()
+    for bound, array in zip(binding.inputs, arrays.values(), strict=True):
+        index = interpreter.get_input_details()[bound.index]["index"]
+        interpreter.set_tensor(index, bound.encode(np.ascontiguousarray(array)))
+    interpreter.invoke()
+    found: Arrays = {}
+    for details in interpreter.get_tensor_details():
+        # A layer's tensor keeps its name, or gets a suffix where it is requantized or dequantized.
+        name = details["name"]
+        if name not in names or name in found:
+            continue
+        array = interpreter.get_tensor(details["index"])
+        scale, zero_point = details["quantization"]
+        if scale and array.dtype != np.float32:
+            array = (array.astype(np.float32) - zero_point) * scale
+        found[name] = array
+    return found

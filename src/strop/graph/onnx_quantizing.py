@@ -1,0 +1,181 @@
+"""ONNX models through ONNX Runtime's quantizers: preparing, calibrating, what stayed float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strop.core.errors import ParameterError, QuantizationError, StropError
+from strop.core.model import Model
+from strop.core.samples import Samples
+from strop.graph.quiet import quiet
+
+_WEIGHTY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"}
+_INTEGER = {
+    "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul",
+    "DynamicQuantizeLSTM", "MatMulIntegerToFloat",
+}  # fmt: skip
+
+
+def prepared(model: Model, workspace: Path) -> Path:
+    """Return a copy of the model with shapes inferred and its graph simplified, as ONNX Runtime's quantizers want it.
+
+    Where shape inference fails (it does for some loops), the model itself is returned.
+    """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    target = workspace / "prepared.onnx"
+    try:
+        quant_pre_process(str(model.path), str(target), skip_symbolic_shape=False)
+    # Symbolic shape inference raises whatever its parts raise; quantizing works without it, if less well.
+    except Exception:  # noqa: BLE001
+        return model.path
+    return target
+
+
+def guarded(quantize: Callable[[], None]) -> None:
+    """Run a quantizer quietly; what it raises becomes an error of ours.
+
+    Raises:
+        QuantizationError: If it refuses.
+    """
+    with quiet():
+        try:
+            quantize()
+        except StropError:
+            raise
+        # The quantizers raise errors of many kinds for what they can't do.
+        except Exception as error:  # noqa: BLE001
+            gist = next(
+                (ln for ln in str(error).splitlines() if ln.strip()),
+                type(error).__name__,
+            )
+            raise QuantizationError(
+                f"ONNX Runtime's quantizer refused the model: {type(error).__name__}: {gist[:300]}"
+            ) from error
+
+
+def reader(model: Model, samples: Samples) -> Any:
+    """Return a calibration reader over samples, one batch at a time as the model takes them."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    size = model.binding.batch or 1
+    batches = [b for b in samples.batches(size) if len(next(iter(b.values()))) == size]
+    feeds = [
+        {
+            bound.name: bound.encode(np.ascontiguousarray(array))
+            for bound, array in zip(model.binding.inputs, arrays.values(), strict=True)
+        }
+        for arrays in batches
+    ]
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._feeds = iter(feeds)
+
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
+            return next(self._feeds, None)
+
+    return Reader()
+
+
+def node_names(path: Path, outputs: Sequence[str]) -> list[str]:
+    """Return the names of the nodes that make the given tensors.
+
+    Raises:
+        ParameterError: If a tensor is no layer's output.
+    """
+    import onnx
+
+    made_by = {out: node.name for node in onnx.load(str(path)).graph.node for out in node.output}
+    stray = [name for name in outputs if name not in made_by]
+    if stray:
+        raise ParameterError(f"keep_float: no layer is called {', '.join(map(repr, stray))}")
+    return [made_by[name] for name in outputs]
+
+
+def layers_of(path: Path) -> list[tuple[str, bool]]:
+    """Return name (of the output tensor) and whether it computes in float, for each layer with weights."""
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    made_by = {out: node for node in graph.node for out in node.output}
+    found = []
+    for node in graph.node:
+        if node.op_type in _INTEGER:
+            found.append((node.output[0], False))
+        elif node.op_type in _WEIGHTY:
+            origin = made_by.get(node.input[1])
+            # Where the weights come out of a DequantizeLinear, the engine fuses the three into one integer kernel.
+            is_float = origin is None or origin.op_type != "DequantizeLinear"
+            found.append((node.output[0], is_float))
+    return found
+
+
+def operations_of(path: Path) -> list[str]:
+    """Return the names (of the output tensors) of all operations that could be quantized, in the order in which they run.
+
+    Not only layers with weights lose precision: an addition or a softmax whose output is int8 may cost most.
+    """
+    import onnx
+    from onnxruntime.quantization.registry import QDQRegistry
+
+    kinds = set(QDQRegistry) | {"Softmax", "Add", "Mul"}
+    return [node.output[0] for node in onnx.load(str(path)).graph.node if node.op_type in kinds]
+
+
+def left_in_float(path: Path, asked: Sequence[str]) -> dict[str, str]:
+    """Return the layers that still compute in float, each with the reason."""
+    return {
+        name: "asked for" if name in asked else "the quantizer has no integer kernel for it"
+        for name, is_float in layers_of(path)
+        if is_float
+    }
+
+
+def errors_by_layer(
+    before: Path, after: Path, model: Model, samples: Samples
+) -> list[tuple[str, float]]:
+    """Return the relative error of each operation's output, in the order in which they run."""
+    from strop.numerics.similarity import relative_error
+
+    names = operations_of(before)
+    one, other = (_activations(path, names, model, samples) for path in (before, after))
+    return [
+        (name, relative_error(one[name], other[name]))
+        for name in names
+        if name in one and name in other and one[name].shape == other[name].shape
+    ]
+
+
+def _activations(
+    path: Path, names: Sequence[str], model: Model, samples: Samples
+) -> dict[str, NDArray[Any]]:
+    """Return the named tensors for one batch, with graph optimizations off so that each exists."""
+    import onnx
+    import onnxruntime
+
+    content = onnx.load(str(path))
+    present = {out for node in content.graph.node for out in node.output}
+    wanted = [name for name in names if name in present]
+    known = {output.name for output in content.graph.output}
+    content.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in wanted if name not in known
+    )
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        content.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    size = model.binding.batch or min(len(samples), 16)
+    arrays = next(samples.batches(size))
+    feeds = {
+        bound.name: bound.encode(np.ascontiguousarray(array))
+        for bound, array in zip(model.binding.inputs, arrays.values(), strict=True)
+    }
+    return dict(zip(wanted, session.run(wanted, feeds), strict=True))

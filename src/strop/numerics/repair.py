@@ -1,0 +1,74 @@
+"""Which of a ranked list must be left out, in as few tries as it takes.
+
+Quantizing a network may cost too much quality because of a few layers. Given the layers ranked by how much they hurt,
+the first k left in float are sought, k being the smallest for which the limit holds: doubling k until it does, then
+halving the gap, so that some 2·log₂(k) tries find it. Rankings are estimates, so a few more tries then see whether one of
+those k was kept for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+
+def fewest_left_out(
+    ranked: Sequence[str],
+    holds: Callable[[tuple[str, ...]], bool],
+    *,
+    refinements: int = 4,
+) -> tuple[str, ...] | None:
+    """Return the items to leave out so that `holds`, as few as can be found; None where nothing helps.
+
+    Args:
+        ranked: All items, those that hurt most first.
+        holds: Whether the limit holds with these left out; dear, called as seldom as possible.
+        refinements: How many more tries to spend on putting single items back.
+
+    Example:
+        >>> fewest_left_out("abcdefgh", lambda kept: {"a", "c"} <= set(kept))
+        ('a', 'c')
+    """
+    count = _smallest_prefix(len(ranked), lambda k: holds(tuple(ranked[:k])))
+    if count is None:
+        return None
+    kept = tuple(ranked[:count])
+    # The last of the prefix is needed, or a shorter one would have held; the others may not be.
+    for item in kept[-2 : -2 - refinements : -1]:
+        fewer = tuple(other for other in kept if other != item)
+        if holds(fewer):
+            kept = fewer
+    return kept
+
+
+def _smallest_prefix(length: int, holds: Callable[[int], bool]) -> int | None:
+    """Return the smallest k in 1..length that holds, supposing that more never hold less; None where none does."""
+    failed, reach = 0, 1
+    while reach < length and not holds(reach):
+        failed, reach = reach, min(reach * 2, length)
+    if reach >= length and not holds(length):
+        return None
+    reach = min(reach, length)
+    while reach - failed > 1:
+        middle = (failed + reach) // 2
+        if holds(middle):
+            reach = middle
+        else:
+            failed = middle
+    return reach
+
+
+def rank_by_added_error(errors: Sequence[tuple[str, float]]) -> list[str]:
+    """Return names in order of how much error each adds to what came before it, most first.
+
+    Args:
+        errors: Name and relative error of each layer's output, in the order in which they run.
+
+    Example:
+        >>> rank_by_added_error([("stem", 0.02), ("middle", 0.5), ("head", 0.51)])
+        ['middle', 'stem', 'head']
+    """
+    added, before = [], 0.0
+    for name, error in errors:
+        added.append((name, error - before))
+        before = error
+    return [name for name, _ in sorted(added, key=lambda pair: -pair[1])]
