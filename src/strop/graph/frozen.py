@@ -54,6 +54,7 @@ def freeze(
     )
     definition = frozen.graph.as_graph_def()
     ends = [_node(tensor.name) for tensor in frozen.outputs]
+    _forget_gradients(definition)
     _shorten_ends(definition, ends)
     names = _rename_ends(definition, ends, signature.output_names)
     _add_unread_inputs(definition, signature, batch)
@@ -192,6 +193,15 @@ def _node_names(names: Sequence[str]) -> list[str]:
             unique, number = f"{plain}_{number}", number + 1
         found.append(unique)
     return found
+
+
+def _forget_gradients(definition: Any) -> None:
+    """Take out, in place, what says how to differentiate: nobody trains a frozen graph, and saving stumbles over it."""
+    inner = [node for function in definition.library.function for node in function.node_def]
+    for node in (*definition.node, *inner):
+        node.attr.pop("_gradient_op_type", None)
+    del definition.library.gradient[:]
+    del definition.library.registered_gradients[:]
 
 
 def _shorten_ends(definition: Any, ends: Sequence[str]) -> None:

@@ -52,7 +52,8 @@ def to_litert(
     }
     with tempfile.TemporaryDirectory(prefix="strop-") as folder:
         served = module.serve.get_concrete_function(**specs)
-        tf.saved_model.save(module, folder, signatures={SIGNATURE: served})
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, folder, signatures={SIGNATURE: served}, options=options)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         path.write_bytes(converter.convert())
