@@ -29,7 +29,7 @@ from strop.report.artifact import open_artifact, write_artifact
 from strop.report.folder import write_reports
 from strop.search.events import Event, Listener, Note, StageStarted, StudyFinished
 from strop.search.space import Space
-from strop.search.study import Study
+from strop.search.study import PACES, Study
 
 _MARK = "strop-study.json"
 
@@ -199,6 +199,7 @@ def _optimize(
     store = Store(folder / "study" / "store")
     prepared = _prepare(model, samples, asked, store, executor, listen)
     source, splits, bench, name = prepared
+    bench = replace(bench, judged=PACES[asked.effort].judged)
     runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
     machine = this_machine()
     space = Space(

@@ -21,8 +21,6 @@ from strop.core.recipe import Recipe
 from strop.core.samples import Samples, Splits
 from strop.engine.fidelity import Question, choose_metric, judge, predict_all
 
-MOST_JUDGED_BY_PASSES = 512
-
 
 @dataclass(frozen=True)
 class Bench:
@@ -34,6 +32,7 @@ class Bench:
         goal: What the study is after.
         seed: For every random choice.
         floor: The drop that the original shows against itself.
+        judged: Most samples to judge a candidate on before the final; None for all.
     """
 
     splits: Path
@@ -41,6 +40,7 @@ class Bench:
     goal: Goal
     seed: int = 0
     floor: float = 0.0
+    judged: int | None = None
 
     def samples(self) -> Splits:
         """Return the splits, mapped."""
@@ -142,7 +142,7 @@ class EngineContext(Context):
             runtime: Runtime = named.from_settings(self.settings)
         else:
             runtime = home_runtime(model.form)()
-        return self.bench.judge(model, runtime, most=MOST_JUDGED_BY_PASSES)
+        return self.bench.judge(model, runtime, most=self.bench.judged)
 
     def progress(self, fraction: float, note: str = "") -> None:
         self.report(fraction, note)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def digits_case(model_file: str, data_file: str, *, epochs: int = 12) -> float:
+def digits_case(model_file: str, data_file: str, *, epochs: int = 15) -> float:
     """Train on half of the digits, write the model and the data, and return the accuracy on the rest.
 
     Args:
@@ -28,10 +28,10 @@ def digits_case(model_file: str, data_file: str, *, epochs: int = 12) -> float:
         [
             keras.Input((8, 8, 1), name="pixels"),
             layers.Conv2D(32, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=0.9),
             layers.ReLU(),
             layers.Conv2D(64, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=0.9),
             layers.ReLU(),
             layers.MaxPooling2D(),
             layers.Conv2D(64, 3, padding="same", activation="relu"),
@@ -39,7 +39,7 @@ def digits_case(model_file: str, data_file: str, *, epochs: int = 12) -> float:
             layers.Dense(10, activation="softmax", name="digit"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x[:half], y[:half], batch_size=32, epochs=epochs, verbose=0)
     accuracy = float(model.evaluate(x[half:], y[half:], verbose=0)[1])
     np.savez(

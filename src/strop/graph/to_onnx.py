@@ -1,72 +1,163 @@
-"""Frozen graphs to ONNX: what tf2onnx does, with the operations put right that it does not know."""
+"""To ONNX: what tf2onnx does of graphs and flatbuffers, spelled so that it understands, then simplified and checked."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from strop.core.signature import Signature
-from strop.graph.frozen import FrozenGraph, with_shapes
+from strop.graph.frozen import FrozenGraph
+from strop.graph.spelling import spell_gelu, spell_out_erfc
+
+# The newest operator set that tf2onnx knows.
+NEWEST_OPSET = 18
 
 
 def to_onnx(
     graph: FrozenGraph,
-    signature: Signature,
     path: Path,
+    names: tuple[Sequence[str], Sequence[str]],
     *,
     opset: int,
     batch: int | None,
 ) -> None:
-    """Write `graph` as ONNX at `path`, checked, with the graph's own tensor names for inputs and outputs.
+    """Write `graph` as ONNX at `path`, checked.
+
+    The batch is fixed at the end, in ONNX: tf2onnx tells an LSTM by the shape of its loop, and does not know it again
+    in one that was traced for a fixed batch.
 
     Args:
-        graph: What to convert.
-        signature: Gives the inputs' shapes.
+        graph: What to convert, in order (see `frozen_of`).
         path: Where to write.
+        names: What inputs and outputs shall be called there.
         opset: The operator set.
         batch: A batch size to fix; None leaves it free.
+
+    Raises:
+        ValueError: If tf2onnx left operations behind that ONNX does not have.
     """
-    import onnx
     import tf2onnx
 
-    definition = with_shapes(graph, signature, batch=batch).definition
-    _spell_out_erfc(definition)
-    proto, _ = tf2onnx.convert.from_graph_def(
-        definition,
-        input_names=list(graph.inputs),
-        output_names=list(graph.outputs),
-        opset=opset,
-    )
-    unknown = sorted({f"{n.op_type}" for n in proto.graph.node if _is_foreign(n.domain)})
-    if unknown:
-        raise ValueError(f"unsupported operations: {', '.join(unknown)}")
+    definition = type(graph.definition)()
+    definition.CopyFrom(graph.definition)
+    spell_gelu(definition)
+    spell_out_erfc(definition)
+    ends = (*graph.inputs, *graph.outputs)
+
+    def convert() -> Any:
+        proto, _ = tf2onnx.convert.from_graph_def(
+            definition,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            opset=opset,
+            tensors_to_rename=dict(zip(ends, (*names[0], *names[1]), strict=True)),
+        )
+        return proto
+
+    _write(_patiently(convert), path, batch)
+
+
+def litert_to_onnx(source: Path, path: Path, *, opset: int, batch: int | None) -> None:
+    """Write the flatbuffer at `source` as ONNX at `path`, checked; names stay.
+
+    Raises:
+        ValueError: If tf2onnx left operations behind that ONNX does not have.
+    """
+    import tf2onnx
+
+    def convert() -> Any:
+        proto, _ = tf2onnx.convert.from_tflite(str(source), opset=opset)
+        return proto
+
+    _write(_patiently(convert), path, batch)
+
+
+def _patiently(convert: Callable[[], Any]) -> Any:
+    """Return what `convert` gives, without the copy of the graph that tf2onnx makes before each of its optimizers.
+
+    It keeps them to fall back on, which for EfficientNet-B0 takes more than half of the whole time; only where an
+    optimizer does fail is it done again with them.
+    """
+    try:
+        with _environment("TF2ONNX_CATCH_ERRORS", "FALSE"):
+            return convert()
+    # Whatever an optimizer raised, the second try shows whether it matters.
+    except Exception:  # noqa: BLE001
+        return convert()
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _write(proto: Any, path: Path, batch: int | None) -> None:
+    import onnx
+
+    _refuse_foreign(proto)
+    if batch:
+        _fix_batch(proto, batch)
+    proto = _simplified(proto)
     onnx.checker.check_model(proto)
     onnx.save(proto, str(path))
 
 
-def _is_foreign(domain: str) -> bool:
-    return domain not in ("", "ai.onnx", "ai.onnx.ml")
+def _refuse_foreign(proto: Any) -> None:
+    """Raise for operations that ONNX does not have: tf2onnx logs them and writes the file all the same."""
+    import onnx
+
+    version = next(
+        entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")
+    )
+    unknown = {
+        node.op_type
+        for node in _all_nodes(proto.graph)
+        if node.domain not in ("", "ai.onnx", "ai.onnx.ml")
+        or not onnx.defs.has(node.op_type, max_inclusive_version=version)
+    }
+    if unknown:
+        raise ValueError(f"unsupported operations: {', '.join(sorted(unknown))}")
 
 
-def _spell_out_erfc(definition: Any) -> None:
-    """Replace each ``Erfc(x)`` by ``1 - Erf(x)``, in place: tf2onnx writes Erfc as it is, which no engine knows.
+def _all_nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _all_nodes(inner)
 
-    The two differ where erfc is tiny (x > 4: both ends of float32's grain at 1.0); GELU multiplies it by x, so its
-    error there stays below 1e-6 of x.
-    """
-    import tensorflow as tf
 
-    for node in list(definition.node):
-        if node.op != "Erfc":
-            continue
-        dtype = node.attr["T"].type
-        one, erf = definition.node.add(), definition.node.add()
-        one.name, one.op = f"{node.name}/one", "Const"
-        one.attr["dtype"].type = dtype
-        one.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0, dtype=dtype, shape=[]))
-        erf.name, erf.op = f"{node.name}/erf", "Erf"
-        erf.input.append(node.input[0])
-        erf.attr["T"].type = dtype
-        node.op = "Sub"
-        del node.input[:]
-        node.input.extend([one.name, erf.name])
+def _fix_batch(proto: Any, batch: int) -> None:
+    """Give the first dimension of all inputs and outputs a size, in place, and forget what was inferred without."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        dimensions = value.type.tensor_type.shape.dim
+        if dimensions and not dimensions[0].dim_value:
+            dimensions[0].dim_value = batch
+    del proto.graph.value_info[:]
+
+
+def _simplified(proto: Any) -> Any:
+    """Return the model with constants folded and shapes computed beforehand, where onnxslim can."""
+    try:
+        import onnxslim
+    except ImportError:
+        return proto
+    copy = type(proto).FromString(proto.SerializeToString())
+    try:
+        slim = onnxslim.slim(copy)
+    # It is an optimization only, and raises whatever it comes upon.
+    except Exception:  # noqa: BLE001
+        return proto
+    same = [v.name for v in slim.graph.input] == [v.name for v in proto.graph.input]
+    same = same and [v.name for v in slim.graph.output] == [v.name for v in proto.graph.output]
+    return slim if same else proto

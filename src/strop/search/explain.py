@@ -66,7 +66,5 @@ def explain(
         )
     threads = recipe.settings.get("threads")
     if isinstance(threads, int) and threads > 1 and now.value < 1.0:
-        reasons.append(
-            "so short that handing work to several threads costs more than it saves"
-        )
+        reasons.append("so short that handing work to several threads costs more than it saves")
     return f"{slower}: {'; '.join(reasons)}" if reasons else slower

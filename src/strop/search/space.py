@@ -43,13 +43,13 @@ class Space:
 
     def settings(self, runtime: type[Runtime]) -> list[dict[str, Value]]:
         """Return a runtime's settings worth trying: all combinations, those with all cores first."""
-        found = runtime.variants(self.known, Effort.THOROUGH)[1:] or [{}]
+        found = runtime.variants(self.known, Effort.THOROUGH)
+        if not _covers_defaults(runtime, self.known):
+            found = found[1:] or found
         everything = self.known["cores"]
         return sorted(
             found,
-            key=lambda s: (
-                s.get("threads", runtime.defaults().get("threads")) != everything
-            ),
+            key=lambda s: s.get("threads", runtime.defaults().get("threads")) != everything,
         )
 
     def float_routes(self) -> list[Recipe]:
@@ -72,10 +72,21 @@ class Space:
                         *steps[:position],
                         Step(step.name, {**step.settings, **settings}),
                     )
-                    recipes += self._in_engines(
-                        form, (*changed, *steps[position + 1 :])
-                    )
+                    recipes += self._in_engines(form, (*changed, *steps[position + 1 :]))
         return recipes
+
+    def repaired(self, recipe: Recipe) -> Recipe | None:
+        """Return a recipe that missed the limit with accuracy repair on; None where its last pass has none."""
+        if (
+            not recipe.steps
+            or "repair" not in registry.passes.get(recipe.steps[-1].name).parameters()
+        ):
+            return None
+        last = recipe.steps[-1]
+        if last.settings.get("repair"):
+            return None
+        step = Step(last.name, {**last.settings, "repair": True})
+        return Recipe((*recipe.steps[:-1], step), recipe.runtime, recipe.settings)
 
     def fallbacks(self, steps: tuple[Step, ...]) -> list[tuple[Step, ...]]:
         """Return `steps` with other settings for its conversions, to try where one refused."""
@@ -99,9 +110,7 @@ class Space:
             for kind in self._techniques_for(form):
                 gives = kind.gives or form
                 for settings in kind.variants(self.known, self.effort):
-                    recipes += self._in_engines(
-                        gives, (*steps, Step(kind.name, settings))
-                    )
+                    recipes += self._in_engines(gives, (*steps, Step(kind.name, settings)))
         return recipes
 
     def _techniques_for(self, form: Form) -> list[type[Pass]]:
@@ -155,3 +164,13 @@ class Space:
 
     def _fill(self, value: Value) -> Value:
         return self.known.get(value, value) if isinstance(value, str) else value
+
+
+def _covers_defaults(runtime: type[Runtime], known: Mapping[str, Value]) -> bool:
+    """Say whether a runtime's default settings are among those it wants tried."""
+    defaults = runtime.defaults()
+    return all(
+        defaults[key] in {known.get(v, v) if isinstance(v, str) else v for v in parameter.search}
+        for key, parameter in runtime.parameters().items()
+        if parameter.search
+    )

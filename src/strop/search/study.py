@@ -154,11 +154,7 @@ class Study:
             self._search()
         except (_OutOfTimeError, Cancelled, KeyboardInterrupt) as stop:
             interrupted, by_user = True, not isinstance(stop, _OutOfTimeError)
-            why = (
-                "the budget is used up"
-                if isinstance(stop, _OutOfTimeError)
-                else "interrupted"
-            )
+            why = "the budget is used up" if isinstance(stop, _OutOfTimeError) else "interrupted"
             self.listen(Note(f"{why}; going on with the best so far"))
         return self._conclude(first, interrupted, by_user)
 
@@ -169,11 +165,10 @@ class Study:
         if self.effort.reaches(Effort.STANDARD):
             self._stage("other conversions", self.space.alternatives())
         kept = {
-            form: steps
-            for form, steps in self._worked.items()
-            if not self._hopeless(form, steps)
+            form: steps for form, steps in self._worked.items() if not self._hopeless(form, steps)
         }
         self._stage("techniques", self.space.techniques(kept))
+        self._stage("repair", list(self._repairs()))
         self._stage("settings", list(self._untried_settings()))
 
     def _compare_only(self) -> None:
@@ -221,14 +216,10 @@ class Study:
         key = self.key(recipe)
         trial = self.ledger.get(key)
         if trial is None:
-            self.listen(
-                TrialStarted(str(recipe), len(self._trials), self._seconds_left())
-            )
+            self.listen(TrialStarted(str(recipe), len(self._trials), self._seconds_left()))
             started = time.monotonic()
             made = self._carry_out(key, recipe, is_baseline=is_baseline)
-            trial = self.ledger.record(
-                replace(made, seconds=time.monotonic() - started)
-            )
+            trial = self.ledger.record(replace(made, seconds=time.monotonic() - started))
         self._trials[str(recipe)] = trial
         self._note_form(trial)
         self._tell(trial)
@@ -244,12 +235,8 @@ class Study:
                 progress=self._pulse,
             )
             if isinstance(model, Declined):
-                return Trial(
-                    key, recipe, "declined", f"{model.step.name}: {model.reason}"
-                )
-            evaluation = self._evaluate(
-                model, recipe, judged=0 if is_baseline else None
-            )
+                return Trial(key, recipe, "declined", f"{model.step.name}: {model.reason}")
+            evaluation = self._evaluate(model, recipe, judged=0 if is_baseline else None)
         except MetricError:
             raise  # it will fail for every candidate alike
         except (TrialError, StropError) as error:
@@ -290,10 +277,10 @@ class Study:
             found = replace(found, measurements={**found.measurements, **costs})
         return found
 
-    def costs(
-        self, model: Model, recipe: Recipe, *, repeats: int = 3
-    ) -> dict[str, Measurement]:
-        """Return cold start and memory, each in processes of their own."""
+    def costs(self, model: Model, recipe: Recipe, *, repeats: int = 3) -> dict[str, Measurement]:
+        """Return cold start and memory, each in processes of their own; one where TensorFlow takes its ten seconds."""
+        if registry.runtimes.get(recipe.runtime).loads_tensorflow:
+            repeats = 1
         found: dict[str, Measurement] = self.executor.call(
             "light",
             "strop.engine.measure:process_costs",
@@ -313,9 +300,7 @@ class Study:
     def _note_form(self, trial: Trial) -> None:
         """Remember the first chain of conversions that worked for a form."""
         steps = trial.recipe.steps
-        if trial.state != "done" or any(
-            not s.name.startswith("convert.") for s in steps
-        ):
+        if trial.state != "done" or any(not s.name.startswith("convert.") for s in steps):
             return
         form = self.runner.source.form
         for step in steps:
@@ -330,14 +315,8 @@ class Study:
     def _hopeless(self, form: Form, steps: tuple[Step, ...]) -> bool:
         """Say whether techniques on a form are not worth trying, and keep the reason."""
         best = self._best_of(self._trials.values())
-        here = self._best_of(
-            t for t in self._trials.values() if t.recipe.steps == steps
-        )
-        if (
-            best is None
-            or here is None
-            or self.goal.minimize not in ("latency", "throughput")
-        ):
+        here = self._best_of(t for t in self._trials.values() if t.recipe.steps == steps)
+        if best is None or here is None or self.goal.minimize not in ("latency", "throughput"):
             return False
         ratio = self._value(here) / self._value(best)
         if ratio <= self.pace.hopeless:
@@ -352,6 +331,18 @@ class Study:
             self._tell(trial)
         return True
 
+    def _repairs(self) -> Iterable[Recipe]:
+        """Yield what missed the limit and would pay if it did not, with accuracy repair on."""
+        best = self._best_of(self._trials.values())
+        missed = [
+            t for t in self._trials.values() if t.state == "done" and t.evaluation and t.reason
+        ]
+        for trial in sorted(missed, key=self._value)[: self.pace.finalists]:
+            repaired = self.space.repaired(trial.recipe)
+            # Layers left in float cost time; what is no faster than the best without repair won't be with it.
+            if repaired and (best is None or self._value(trial) < self._value(best)):
+                yield repaired
+
     def _untried_settings(self) -> Iterable[Recipe]:
         """Yield the best models under their runtimes' other settings."""
         seen: list[tuple[tuple[Step, ...], str]] = []
@@ -362,9 +353,7 @@ class Study:
             seen.append(pair)
             if len(seen) > self.pace.tuned:
                 return
-            for settings in self.space.settings(
-                registry.runtimes.get(trial.recipe.runtime)
-            ):
+            for settings in self.space.settings(registry.runtimes.get(trial.recipe.runtime)):
                 yield trial.recipe.on(trial.recipe.runtime, settings)
 
     def meets(self, trial: Trial) -> bool:
@@ -379,9 +368,7 @@ class Study:
         measured = trial.evaluation.objective(self.goal) if trial.evaluation else None
         if measured is None:
             return float("inf")
-        return (
-            1 / measured.value if self.goal.minimize == "throughput" else measured.value
-        )
+        return 1 / measured.value if self.goal.minimize == "throughput" else measured.value
 
     def _ranked(self) -> list[Trial]:
         """Return the trials that keep the limits, best first."""
@@ -429,9 +416,7 @@ class Study:
             if shortfall is None:
                 best, model = self._with_costs(trial, models[trial]), models[trial]
                 break
-            self.listen(
-                Note(f"{trial.recipe}: on samples not looked at before, it {shortfall}")
-            )
+            self.listen(Note(f"{trial.recipe}: on samples not looked at before, it {shortfall}"))
         baseline = self._with_costs(baseline, self.runner.source)
         if best is not None and not self._is_better(best, pairs):
             self.listen(Note("nothing was proved faster than the original"))
@@ -478,41 +463,29 @@ class Study:
         if kept:
             return [Pair.from_json(pair) for pair in kept]
         subjects = {str(baseline.recipe): (self.runner.source, baseline.recipe)}
-        subjects |= {
-            str(trial.recipe): (model, trial.recipe) for trial, model in models.items()
-        }
+        subjects |= {str(trial.recipe): (model, trial.recipe) for trial, model in models.items()}
         try:
             pairs = compare(
                 self.executor, subjects, str(baseline.recipe), self.bench, self.goal.batch,
                 rounds=self.pace.rounds, seconds=self.pace.round_seconds,
             )  # fmt: skip
         except TrialError as error:
-            self.listen(
-                Note(f"the final could not be measured in pairs: {gist(error)}")
-            )
+            self.listen(Note(f"the final could not be measured in pairs: {gist(error)}"))
             return []
-        self.ledger.remember(
-            self._race_key(baseline, models), [pair.to_json() for pair in pairs]
-        )
+        self.ledger.remember(self._race_key(baseline, models), [pair.to_json() for pair in pairs])
         return pairs
 
     def _race_key(self, baseline: Trial, models: dict[Trial, Model]) -> str:
-        return "race " + digest.of_value(
-            [baseline.key, sorted(trial.key for trial in models)]
-        )
+        return "race " + digest.of_value([baseline.key, sorted(trial.key for trial in models)])
 
-    def _in_order(
-        self, pairs: Sequence[Pair], models: dict[Trial, Model]
-    ) -> list[Pair]:
+    def _in_order(self, pairs: Sequence[Pair], models: dict[Trial, Model]) -> list[Pair]:
         """Return the finalists best first: by the paired ratio for speed, else by the objective itself."""
         if self.goal.minimize in ("latency", "throughput") and pairs:
             return sorted(pairs, key=lambda pair: pair.ratio.value)
         by_name = {pair.name: pair for pair in pairs}
         ordered = sorted(models, key=self._value)
         return [
-            by_name.get(
-                str(t.recipe), Pair(str(t.recipe), Measurement.exact(1.0, "ratio"))
-            )
+            by_name.get(str(t.recipe), Pair(str(t.recipe), Measurement.exact(1.0, "ratio")))
             for t in ordered
         ]
 
@@ -531,32 +504,24 @@ class Study:
         try:
             costs = self.costs(model, trial.recipe)
         except TrialError as error:
-            self.listen(
-                Note(f"cold start and memory could not be measured: {gist(error)}")
-            )
+            self.listen(Note(f"cold start and memory could not be measured: {gist(error)}"))
             return trial
         measurements = {**trial.evaluation.measurements, **costs}
-        complete = replace(
-            trial, evaluation=replace(trial.evaluation, measurements=measurements)
-        )
+        complete = replace(trial, evaluation=replace(trial.evaluation, measurements=measurements))
         self._trials[str(trial.recipe)] = self.ledger.record(complete)
         return self._trials[str(trial.recipe)]
 
     def _is_better(self, best: Trial, pairs: Sequence[Pair]) -> bool:
         if self.goal.minimize not in ("latency", "throughput"):
             return self._value(best) < self._value(self._trials[str(self.baseline)])
-        return any(
-            pair.name == str(best.recipe) and pair.ratio.high < 1 for pair in pairs
-        )
+        return any(pair.name == str(best.recipe) and pair.ratio.high < 1 for pair in pairs)
 
     def _nearest(self) -> Trial | None:
         """Return the trial that misses the limits by least."""
         judged = [
             trial
             for trial in self._trials.values()
-            if trial.evaluation
-            and trial.evaluation.fidelity
-            and trial.evaluation.fidelity.finite
+            if trial.evaluation and trial.evaluation.fidelity and trial.evaluation.fidelity.finite
         ]
 
         def drop(trial: Trial) -> float:
@@ -588,9 +553,7 @@ class Study:
             return self._trials.get(str(replace(recipe, steps=recipe.steps[:-1])))
         for name in ("jit", "threads"):
             if name in recipe.settings:
-                rest = {
-                    key: value for key, value in recipe.settings.items() if key != name
-                }
+                rest = {key: value for key, value in recipe.settings.items() if key != name}
                 for other in ({**rest}, {**rest, name: 1}):
                     found = self._trials.get(str(recipe.on(recipe.runtime, other)))
                     if found and found is not trial:

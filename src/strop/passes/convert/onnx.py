@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import final
 
-from strop.core.contracts import (
-    TENSORFLOW,
-    Context,
-    Exactness,
-    Pass,
-    Requirement,
-    Unchanged,
-)
+from strop.core.contracts import TENSORFLOW, Context, Exactness, Pass, Requirement, Unchanged
 from strop.core.model import Binding, Form, Model
 from strop.core.parameters import parameter
 
@@ -20,13 +14,13 @@ from strop.core.parameters import parameter
 @final
 @dataclass(frozen=True)
 class ConvertToONNX(Pass):
-    """Convert a frozen graph to ONNX.
+    """Convert a frozen graph or a LiteRT flatbuffer to ONNX.
 
-    Before:  GraphDef
-    After:   .onnx of the default operator set, shapes simplified by onnxslim
+    Before:  GraphDef or .tflite
+    After:   .onnx with constants folded and shapes computed beforehand
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
+    takes = frozenset({Form.GRAPH_DEF, Form.LITERT})
     gives = Form.ONNX
     requires = (TENSORFLOW, Requirement("tf2onnx", "tf2onnx", "train"))
     exactness = Exactness.ROUNDING
@@ -35,24 +29,35 @@ class ConvertToONNX(Pass):
     opset: int = parameter(
         18, low=13, high=18, doc="operator set; 18 is the newest that tf2onnx writes"
     )
-    batch: int = parameter(0, low=0, doc="batch size to fix; 0 leaves it free")
+    batch: int = parameter(
+        0, low=0, search=("batch", 0), doc="batch size to fix; 0 leaves it free"
+    )
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the ONNX file."""
-        from strop.graph.frozen import frozen_of
         from strop.graph.quiet import quiet
         from strop.graph.refusal import refusal
-        from strop.graph.to_onnx import to_onnx
 
-        graph, batch = frozen_of(model), self.batch or model.binding.batch
-        path = context.workspace / "model.onnx"
+        path, batch = context.workspace / "model.onnx", self.batch or model.binding.batch
         with quiet():
             try:
-                to_onnx(graph, model.signature, path, opset=self.opset, batch=batch)
+                binding = self._converted(model, path, batch)
             # tf2onnx lets errors of every kind through.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 raise refusal("tf2onnx", error) from error
-        binding = Binding.plain(
-            model.signature, graph.inputs, graph.outputs, batch=batch
-        )
         return model.derive(self, Form.ONNX, path, binding)
+
+    def _converted(self, model: Model, path: Path, batch: int | None) -> Binding:
+        from strop.graph.to_onnx import litert_to_onnx, to_onnx
+
+        if model.form is Form.LITERT:
+            litert_to_onnx(model.path, path, opset=self.opset, batch=batch)
+            return replace(model.binding, batch=batch)
+        from strop.graph.frozen import frozen_of
+
+        graph = frozen_of(model)
+        names = tuple(
+            tuple(n.split(":")[0] for n in side) for side in (graph.inputs, graph.outputs)
+        )
+        to_onnx(graph, path, names, opset=self.opset, batch=batch)
+        return Binding.plain(model.signature, *names, batch=batch)
