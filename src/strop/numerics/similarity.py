@@ -61,10 +61,6 @@ def top1_agreement(reference: NDArray[Any], candidate: NDArray[Any]) -> float:
     return float(np.mean(same)) if same.size else 1.0
 
 
-def _differences(
-    reference: NDArray[Any], candidate: NDArray[Any]
-) -> NDArray[np.float64]:
-    found = np.abs(
-        np.asarray(reference, np.float64) - np.asarray(candidate, np.float64)
-    )
+def _differences(reference: NDArray[Any], candidate: NDArray[Any]) -> NDArray[np.float64]:
+    found = np.abs(np.asarray(reference, np.float64) - np.asarray(candidate, np.float64))
     return np.where(np.isnan(found), np.inf, found)
