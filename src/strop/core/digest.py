@@ -43,9 +43,7 @@ def of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         whole.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        whole.update(
-            memoryview(array.view(np.uint8).reshape(-1)) if array.size else b""
-        )
+        whole.update(array.view(np.uint8).reshape(-1).data if array.size else b"")
     return whole.hexdigest()
 
 

@@ -127,7 +127,7 @@ class Configured:
         mistakes = cls.mistakes(settings)
         if mistakes:
             raise ParameterError("\n".join(mistakes))
-        return cls(**settings)  # type: ignore[arg-type]
+        return cls(**settings)
 
     def settings(self) -> dict[str, Value]:
         """Return every parameter's value."""
