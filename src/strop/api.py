@@ -302,7 +302,7 @@ def _read_source(
     if isinstance(model, str | Path):
         path, name = Path(model), Path(model).name
     else:
-        from strop.graph.keras_models import save
+        from strop.graph.keras_files import save
 
         path, is_keras = save(model, workspace)
         name = str(getattr(model, "name", "model"))
