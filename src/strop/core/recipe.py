@@ -121,11 +121,12 @@ class Recipe:
         return found[0]
 
     def to_toml(self) -> str:
-        """Return the recipe as TOML text."""
+        """Return the recipe as TOML text, a table a step."""
         import tomli_w
 
         data = self.to_json()
-        return str(tomli_w.dumps(data if data["step"] else {**data, "step": []}))
+        steps = "".join(f"[[step]]\n{tomli_w.dumps(step)}\n" for step in data["step"])
+        return f"strop = {FORMAT}\n\n{steps}[runtime]\n{tomli_w.dumps(data['runtime'])}"
 
     @classmethod
     def from_toml(cls, text: str, *, where: str = "the recipe") -> Recipe:

@@ -44,15 +44,11 @@ def write_artifact(
     assert best is not None and model is not None, "only a winner is written"
     pair = outcome.pair_of(best)
     extra = {
-        "measurements": best.evaluation.to_json()["measurements"]
-        if best.evaluation
-        else {},
+        "measurements": best.evaluation.to_json()["measurements"] if best.evaluation else {},
         "baseline": {
             "recipe": str(outcome.baseline.recipe),
             "measurements": (
-                outcome.baseline.evaluation.to_json()
-                if outcome.baseline.evaluation
-                else {}
+                outcome.baseline.evaluation.to_json() if outcome.baseline.evaluation else {}
             ),
         },
         "paired": pair.to_json() if pair else None,
@@ -150,16 +146,12 @@ def _copied(model: Model, folder: Path) -> Model:
     return replace(model, path=folder / model.path.name)
 
 
-def write_reference(
-    model: Model, runtime: str, settings: dict[str, Value], folder: str
-) -> None:
+def write_reference(model: Model, runtime: str, settings: dict[str, Value], folder: str) -> None:
     """Write a few made-up inputs and the artifact's answers to them, by which it can be checked anywhere."""
     from strop.engine.measure import one_batch
 
     inputs = one_batch(model.signature, model.binding.batch or 2, seed=7)
-    with (
-        registry.runtimes.get(runtime).from_settings(settings).open(model) as predictor
-    ):
+    with registry.runtimes.get(runtime).from_settings(settings).open(model) as predictor:
         outputs = predictor.run(inputs)
     arrays = {f"input_{i}": array for i, array in enumerate(inputs.values())}
     arrays |= {f"output_{i}": array for i, array in enumerate(outputs)}

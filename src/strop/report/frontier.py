@@ -10,9 +10,7 @@ from strop.numerics.pareto import pareto_front
 
 def frontier(outcome: Outcome, goal: Goal) -> tuple[Trial, ...]:
     """Return the trials on the frontier of what is minimized against the drop in quality, cheapest first."""
-    judged = [
-        t for t in outcome.trials if _cost(t, goal) is not None and _drop(t) is not None
-    ]
+    judged = [t for t in outcome.trials if _cost(t, goal) is not None and _drop(t) is not None]
     points = [(_cost(t, goal) or 0.0, max(_drop(t) or 0.0, 0.0)) for t in judged]
     best = [judged[index] for index in pareto_front(points)]
     return tuple(sorted(best, key=lambda trial: _cost(trial, goal) or 0.0))

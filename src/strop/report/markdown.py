@@ -18,9 +18,7 @@ def markdown(outcome: Outcome, circumstances: Circumstances) -> str:
         *(f"- {line}" for line in how(outcome, circumstances)),
         "## To do it again",
         f"```\n{circumstances.command}\n```",
-        ", ".join(
-            f"{name} {version}" for name, version in circumstances.versions.items()
-        ),
+        ", ".join(f"{name} {version}" for name, version in circumstances.versions.items()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -32,16 +30,8 @@ def how(outcome: Outcome, circumstances: Circumstances) -> list[str]:
         f"On {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
         f"{', '.join(machine['instructions']) or 'no instructions that matter'}.",
         f"Minimized: {goal.minimize} at batch {goal.batch}; limit: a drop of at most {goal.max_drop:g}"
-        + (
-            f", held by the upper bound at {goal.confidence:.0%}"
-            if goal.confidence
-            else ""
-        )
-        + (
-            f", and an SQNR of at least {goal.min_sqnr_db:g} dB"
-            if goal.min_sqnr_db
-            else ""
-        )
+        + (f", held by the upper bound at {goal.confidence:.0%}" if goal.confidence else "")
+        + (f", and an SQNR of at least {goal.min_sqnr_db:g} dB" if goal.min_sqnr_db else "")
         + ".",
         _sentence(circumstances.question),
         *map(_sentence, circumstances.notes),
@@ -107,9 +97,7 @@ def _winner(outcome: Outcome, circumstances: Circumstances) -> str:
     if pair and pair.rounds:
         ratio = pair.ratio
         said = comparison(1 / ratio.value, "latency")
-        lines.append(
-            f"| paired | 1× | {said} ({1 / ratio.high:.2f}× to {1 / ratio.low:.2f}×) |"
-        )
+        lines.append(f"| paired | 1× | {said} ({1 / ratio.high:.2f}× to {1 / ratio.low:.2f}×) |")
     left = best.facts.get("left_in_float")
     kept = ""
     if left:

@@ -63,10 +63,7 @@ def _zeros(model: Model, spec: TensorSpec, position: int) -> str:
 def _inputs(model: Model) -> list[str]:
     return [
         "inputs = [",
-        *(
-            f"    {_zeros(model, spec, i)}"
-            for i, spec in enumerate(model.signature.inputs)
-        ),
+        *(f"    {_zeros(model, spec, i)}" for i, spec in enumerate(model.signature.inputs)),
         "]",
     ]
 

@@ -134,12 +134,9 @@ def markdown_table(
 
 def csv_text(outcome: Outcome, circumstances: Circumstances) -> str:
     """Return every trial as CSV, with all that was measured, also those that failed or were declined."""
-    names = sorted(
-        {n for t in outcome.trials if t.evaluation for n in t.evaluation.measurements}
-    )
+    names = sorted({n for t in outcome.trials if t.evaluation for n in t.evaluation.measurements})
     columns = [
-        f"{name} [{_unit(outcome, name)}]" if _unit(outcome, name) else name
-        for name in names
+        f"{name} [{_unit(outcome, name)}]" if _unit(outcome, name) else name for name in names
     ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

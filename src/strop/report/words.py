@@ -30,9 +30,7 @@ def _in_unit(value: float, unit: str) -> str:
     if unit == "ms":
         if abs(value) < 1:
             return f"{_digits(value * 1e3)} µs"
-        return (
-            f"{_digits(value)} ms" if abs(value) < 1e3 else f"{_digits(value / 1e3)} s"
-        )
+        return f"{_digits(value)} ms" if abs(value) < 1e3 else f"{_digits(value / 1e3)} s"
     if unit == "bytes":
         for name, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
             if abs(value) >= size:
@@ -60,13 +58,7 @@ def times(ratio: float) -> str:
 
 
 def _factor(value: float) -> str:
-    return (
-        f"{value:.2f}"
-        if value < 2
-        else f"{value:.1f}"
-        if value < 20
-        else f"{value:.0f}"
-    )
+    return f"{value:.2f}" if value < 2 else f"{value:.1f}" if value < 20 else f"{value:.0f}"
 
 
 def gain(outcome: Outcome, trial: Trial, circumstances: Circumstances) -> float | None:
@@ -76,11 +68,7 @@ def gain(outcome: Outcome, trial: Trial, circumstances: Circumstances) -> float 
     if pair and pair.rounds and goal.minimize in ("latency", "throughput"):
         return 1 / pair.ratio.value
     now = trial.evaluation.objective(goal) if trial.evaluation else None
-    before = (
-        outcome.baseline.evaluation.objective(goal)
-        if outcome.baseline.evaluation
-        else None
-    )
+    before = outcome.baseline.evaluation.objective(goal) if outcome.baseline.evaluation else None
     if now is None or before is None or not now.value or not before.value:
         return None
     ratio = before.value / now.value
@@ -99,11 +87,7 @@ _ADJECTIVES = {
 def comparison(factor: float, minimize: str) -> str:
     """Return ``3.2× smaller`` and the like for a gain."""
     better, worse = _ADJECTIVES[minimize]
-    return (
-        f"{_factor(factor)}× {better}"
-        if factor >= 1
-        else f"{_factor(1 / factor)}× {worse}"
-    )
+    return f"{_factor(factor)}× {better}" if factor >= 1 else f"{_factor(1 / factor)}× {worse}"
 
 
 def headline(outcome: Outcome, circumstances: Circumstances) -> str:
@@ -112,11 +96,7 @@ def headline(outcome: Outcome, circumstances: Circumstances) -> str:
         if outcome.nearest is None:
             return "nothing met the limits"
         fidelity = outcome.nearest.evaluation and outcome.nearest.evaluation.fidelity
-        drop = (
-            f", which drops {fidelity.drop_of} by {fidelity.drop.value:.4g}"
-            if fidelity
-            else ""
-        )
+        drop = f", which drops {fidelity.drop_of} by {fidelity.drop.value:.4g}" if fidelity else ""
         return f"nothing met the limits; the nearest was {outcome.nearest.recipe}{drop}"
     factor = gain(outcome, outcome.best, circumstances) or 1.0
     pair = outcome.pair_of(outcome.best)
