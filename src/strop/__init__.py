@@ -12,12 +12,14 @@ __all__ = [
     "Result",
     "StropError",
     "apply",
+    "bench",
     "load",
     "optimize",
+    "verify",
 ]
 
 if TYPE_CHECKING:
-    from strop.api import Result, apply, load, optimize
+    from strop.api import Result, apply, bench, load, optimize, verify
     from strop.core.contracts import Predictor
     from strop.core.errors import StropError
     from strop.core.evaluation import Goal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from strop.core import digest
 from strop.core.contracts import Effort, Predictor
 from strop.core.errors import GoalError, OutputError, message
-from strop.core.evaluation import Goal, Objective
+from strop.core.evaluation import Fidelity, Goal, Objective
 from strop.core.model import Form, Model
 from strop.core.recipe import Recipe
 from strop.core.samples import Splits
@@ -22,10 +23,18 @@ from strop.engine.executors.local import LocalExecutor
 from strop.engine.ledger import Ledger, Trial
 from strop.engine.machine import this_machine, versions
 from strop.engine.outcome import Circumstances, Outcome
+from strop.engine.pairs import Pair, compare
 from strop.engine.running import Declined, Runner
 from strop.engine.store import Store
+from strop.engine.verification import Check, Opened
 from strop.graph.reading import Options, detect
-from strop.report.artifact import open_artifact, write_artifact
+from strop.report.artifact import (
+    CERTIFICATE,
+    model_of,
+    open_artifact,
+    read_certificate,
+    write_artifact,
+)
 from strop.report.folder import write_reports
 from strop.search.events import Event, Listener, Note, StageStarted, StudyFinished
 from strop.search.space import Space
@@ -366,9 +375,7 @@ def _output_folder(model: Any, output: str | Path | None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _MARK).write_text(json.dumps({"strop": 1}))
     except OSError as error:
-        raise OutputError(
-            f"the folder '{folder}' can't be written: {error.strerror}."
-        ) from None
+        raise OutputError(f"the folder '{folder}' can't be written: {error.strerror}.") from None
     return folder
 
 
@@ -404,9 +411,7 @@ def apply(
         if not path.exists():
             raise OutputError(f"there is no recipe '{path}'.")
         recipe = Recipe.from_toml(path.read_text(), where=path.name)
-    target = (
-        Path(output) if output else Path(f"{Path(str(model)).stem}-{recipe.runtime}")
-    )
+    target = Path(output) if output else Path(f"{Path(str(model)).stem}-{recipe.runtime}")
     if target.exists() and any(target.iterdir()):
         raise OutputError(
             message(f"the folder '{target}' is not empty.", next_step="--output NAME")
@@ -416,25 +421,17 @@ def apply(
         LocalExecutor((str(Path.cwd()),)) as executor,
     ):
         store = Store(Path(scratch) / "study" / "store")
-        source, splits, bench, name = _prepare(
-            model, samples, asked, store, executor, listen
-        )
-        runner = Runner(
-            source, store, executor, bench, splits.digest(), asked.step_seconds
-        )
+        source, splits, bench, name = _prepare(model, samples, asked, store, executor, listen)
+        runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
         runner.check(recipe)
-        made = runner.prepare(
-            recipe.steps, runtime=recipe.runtime, settings=recipe.settings
-        )
+        made = runner.prepare(recipe.steps, runtime=recipe.runtime, settings=recipe.settings)
         if isinstance(made, Declined):
             raise GoalError(f"'{made.step.name}' had nothing to do: {made.reason}.")
         fidelity = executor.call(
             recipe.runtime, "strop.engine.tasks:confirm", made, recipe.runtime, recipe.settings, bench,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
-        write_model(
-            target, made, recipe, source, name, fidelity, executor, asked.command
-        )
+        write_model(target, made, recipe, source, name, fidelity, executor, asked.command)
     return target
 
 
@@ -451,4 +448,155 @@ def load(folder: str | Path) -> Predictor:
     return open_artifact(Path(folder))
 
 
-__all__ = ["Artifact", "Request", "Result", "apply", "load", "optimize"]
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found.
+
+    Attributes:
+        holds: Whether the candidate is within its limits.
+        fidelity: How well it answers; None where only a certificate was checked.
+        checks: What of an artifact was checked again.
+    """
+
+    holds: bool
+    fidelity: Fidelity | None
+    checks: tuple[Check, ...] = ()
+
+
+def verify(
+    original: Any,
+    candidate: Any = None,
+    samples: Any = None,
+    *,
+    max_drop: float | None = None,
+    tolerance: float | None = None,
+    metric: str | None = None,
+    request: Request | None = None,
+) -> Verdict:
+    """Hold a candidate's answers to the original's; or, with one artifact alone, the artifact to its certificate.
+
+    Args:
+        original: A model as for `optimize`; or the folder of an artifact.
+        candidate: Another model, or the folder of an artifact; None to check the artifact `original`.
+        samples: As for `optimize`; inputs are made up where None.
+        max_drop: The most that quality may drop; 0.01 where neither limit is given.
+        tolerance: The largest absolute difference of any output.
+        metric: As for `optimize`.
+        request: Everything else; see `Request`.
+
+    Raises:
+        InputError: If a model or the samples can't be used.
+    """
+    asked = request or Request()
+    with (
+        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
+        LocalExecutor((str(Path.cwd()),)) as executor,
+    ):
+        if candidate is None:
+            checks = _check_artifact(Path(str(original)), executor)
+            return Verdict(all(check.holds is not False for check in checks), None, tuple(checks))
+        first = _opened(original, asked, Path(scratch) / "original", executor)
+        second = _opened(candidate, asked, Path(scratch) / "candidate", executor)
+        _read_samples(samples, first.model, asked, Path(scratch), executor)
+        place = next((Path(scratch) / "samples").iterdir())
+        fidelity = executor.call(
+            "compare", "strop.engine.verification:compare_answers",
+            first, second, str(place), metric, asked.goal.confidence or 0.95, asked.seed,
+            timeout_seconds=asked.step_seconds,
+        )  # fmt: skip
+    return Verdict(_within(fidelity, max_drop, tolerance), fidelity)
+
+
+def _within(fidelity: Fidelity, max_drop: float | None, tolerance: float | None) -> bool:
+    if tolerance is None and max_drop is None:
+        max_drop = 0.01
+    close = tolerance is None or fidelity.max_abs <= tolerance
+    return fidelity.finite and close and (max_drop is None or fidelity.drop.value <= max_drop)
+
+
+def _opened(model: Any, asked: Request, workspace: Path, executor: LocalExecutor) -> Opened:
+    """Return a model as its owner runs it; an artifact as its certificate says."""
+    if isinstance(model, str | Path) and (Path(model) / CERTIFICATE).exists():
+        certificate = read_certificate(Path(model))
+        recipe = Recipe.from_json(certificate["recipe"])
+        return Opened(model_of(Path(model), certificate), recipe.runtime, recipe.settings)
+    source, _ = _read_source(model, asked, workspace, executor)
+    return Opened(source, baseline_recipe(source.form).runtime, {})
+
+
+def _check_artifact(folder: Path, executor: LocalExecutor) -> list[Check]:
+    certificate = read_certificate(folder)
+    model = model_of(folder, certificate)
+    recipe = Recipe.from_json(certificate["recipe"])
+    checks = [
+        Check("digest of the model", True, model.digest[:16]),
+        Check("signature", True, str(model.signature)),
+    ]
+    checks += executor.call(
+        "artifact", "strop.engine.verification:check_reference",
+        Opened(model, recipe.runtime, recipe.settings), str(folder), model.binding.batch or 1,
+        timeout_seconds=300,
+    )  # fmt: skip
+    recorded = certificate.get("measurements", {}).get(f"latency_p50@{model.binding.batch or 1}")
+    if recorded:
+        processor = certificate["machine"]["processor"]
+        checks.append(Check(f"recorded on {processor}", None, f"{recorded['value']:.4g} ms"))
+    return checks
+
+
+def bench(
+    models: Sequence[Any],
+    samples: Any = None,
+    *,
+    batch: int = 1,
+    rounds: int = 20,
+    seconds: float = 0.1,
+    request: Request | None = None,
+) -> list[Pair]:
+    """Time models side by side, round by round in turn, against the first.
+
+    Args:
+        models: Models as for `optimize`, or folders of artifacts; those that fit the first one's inputs.
+        samples: Inputs to time with; made up where None.
+        batch: Batch size.
+        rounds: How many.
+        seconds: Of each model in each round.
+        request: Everything else; see `Request`.
+
+    Raises:
+        InputError: If a model or the samples can't be used.
+        TrialError: If a model fails.
+    """
+    asked = request or Request()
+    with (
+        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
+        LocalExecutor((str(Path.cwd()),)) as executor,
+    ):
+        opened = [
+            _opened(model, asked, Path(scratch) / f"model{place}", executor)
+            for place, model in enumerate(models)
+        ]
+        _read_samples(samples, opened[0].model, asked, Path(scratch), executor)
+        place = next((Path(scratch) / "samples").iterdir())
+        names = [str(model) for model in models]
+        if len(set(names)) < len(names):
+            names = [f"{name} ({position})" for position, name in enumerate(names, 1)]
+        subjects = {
+            name: (one.model, Recipe((), one.runtime, one.settings))
+            for name, one in zip(names, opened, strict=True)
+        }
+        stand = Bench(place, place, asked.goal, asked.seed)
+        return compare(executor, subjects, names[0], stand, batch, rounds=rounds, seconds=seconds)
+
+
+__all__ = [
+    "Artifact",
+    "Request",
+    "Result",
+    "Verdict",
+    "apply",
+    "bench",
+    "load",
+    "optimize",
+    "verify",
+]

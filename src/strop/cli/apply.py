@@ -38,6 +38,4 @@ def command(recipe: str, model: str, **given: Any) -> None:
             listen=listen,
         )
     fidelity = read_certificate(folder)["fidelity"]
-    click.echo(
-        f"{folder}: {fidelity['drop_of']} drops by {fidelity['drop']['value']:.4g}"
-    )
+    click.echo(f"{folder}: {fidelity['drop_of']} drops by {fidelity['drop']['value']:.4g}")

@@ -15,9 +15,7 @@ def command() -> None:
     click.echo(
         f"{machine.processor}, {machine.cores} cores for this process, {machine.memory_bytes / 2**30:.0f} GiB"
     )
-    click.echo(
-        f"instructions that matter: {', '.join(machine.instructions) or 'none known'}"
-    )
+    click.echo(f"instructions that matter: {', '.join(machine.instructions) or 'none known'}")
     click.echo(f"{machine.system}, Python {machine.python}")
     click.echo()
     for runtime in registry.runtimes:
@@ -25,9 +23,7 @@ def command() -> None:
         if missing:
             click.echo(f"  absent   {runtime.title:14s} {missing.install}")
         else:
-            click.echo(
-                f"  present  {runtime.title:14s} {installed.get(runtime.distribution, '')}"
-            )
+            click.echo(f"  present  {runtime.title:14s} {installed.get(runtime.distribution, '')}")
     absent = [kind for kind in registry.passes if kind.missing()]
     click.echo()
     click.echo(

@@ -111,9 +111,7 @@ class _Table:
 
         spent = time.monotonic() - self._started
         counts = f"{self._stage_done} of {self._total}" if self._total else ""
-        head = Text(
-            f"{_clock(spent)}  {self._stage}  {counts}{self._time_left()}", style="bold"
-        )
+        head = Text(f"{_clock(spent)}  {self._stage}  {counts}{self._time_left()}", style="bold")
         at_work = Text(
             f"      {self._trying}" if self._trying else "",
             style="dim",

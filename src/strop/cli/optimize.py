@@ -40,17 +40,13 @@ from strop.cli.options import (
     show_default=True,
     help="batch sizes; the first decides",
 )
-@click.option(
-    "--metric", help="accuracy, top_k(k=3), auc, mae, rmse, mean_iou or module:function"
-)
+@click.option("--metric", help="accuracy, top_k(k=3), auc, mae, rmse, mean_iou or module:function")
 @click.option(
     "--confidence",
     type=float,
     help="hold the limit for the drop's upper bound at this level",
 )
-@click.option(
-    "--min-sqnr", type=float, help="least signal-to-quantization-noise ratio in dB"
-)
+@click.option("--min-sqnr", type=float, help="least signal-to-quantization-noise ratio in dB")
 @click.option(
     "--effort",
     type=click.Choice(["quick", "standard", "thorough"]),
@@ -64,9 +60,7 @@ from strop.cli.options import (
     multiple=True,
     help="consider only this runtime (may be repeated)",
 )
-@click.option(
-    "--output", help="folder for the results; <model>-strop beside the model otherwise"
-)
+@click.option("--output", help="folder for the results; <model>-strop beside the model otherwise")
 @click.option(
     "--step-limit",
     default="10m",

@@ -34,12 +34,8 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 multiple=True,
                 help="full shape of an input: NAME=1,128",
             ),
-            click.option(
-                "--inputs", help="tensor names to take as inputs, with commas"
-            ),
-            click.option(
-                "--outputs", help="tensor names to take as outputs, with commas"
-            ),
+            click.option("--inputs", help="tensor names to take as inputs, with commas"),
+            click.option("--outputs", help="tensor names to take as outputs, with commas"),
             click.option("--signature", help="which signature of a SavedModel"),
             click.option(
                 "--allow",
@@ -118,9 +114,7 @@ def _factor(text: str | None) -> float | None:
 def _shape(text: str) -> tuple[str, Shape]:
     name, _, sizes = text.rpartition("=")
     try:
-        shape = tuple(
-            None if s in ("?", "None", "-1") else int(s) for s in sizes.split(",")
-        )
+        shape = tuple(None if s in ("?", "None", "-1") else int(s) for s in sizes.split(","))
     except ValueError:
         shape = ()
     if not name or not shape:

@@ -43,7 +43,5 @@ def _one(kind: type[PlugIn]) -> None:
     if defaults:
         click.echo("\nparameters:")
     for key, parameter in kind.parameters().items():
-        allowed = (
-            f" ({', '.join(map(str, parameter.choices))})" if parameter.choices else ""
-        )
+        allowed = f" ({', '.join(map(str, parameter.choices))})" if parameter.choices else ""
         click.echo(f"  {key} = {defaults[key]!r}{allowed}  {parameter.doc}")

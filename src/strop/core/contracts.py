@@ -114,9 +114,7 @@ class PlugIn(Configured):
         return None
 
     @classmethod
-    def variants(
-        cls, known: Mapping[str, Value], effort: Effort
-    ) -> list[dict[str, Value]]:
+    def variants(cls, known: Mapping[str, Value], effort: Effort) -> list[dict[str, Value]]:
         """Return the settings that a search should try, the defaults first.
 
         Args:
@@ -127,8 +125,7 @@ class PlugIn(Configured):
         defaults = cls.defaults()
         options = {
             key: [
-                known.get(value, value) if isinstance(value, str) else value
-                for value in p.search
+                known.get(value, value) if isinstance(value, str) else value for value in p.search
             ]
             for key, p in cls.parameters().items()
             if p.search
@@ -136,17 +133,13 @@ class PlugIn(Configured):
         if effort is Effort.QUICK:
             found: list[dict[str, Value]] = []
         elif effort is Effort.STANDARD:
-            found = [
-                {key: value} for key, values in options.items() for value in values
-            ]
+            found = [{key: value} for key, values in options.items() for value in values]
         else:
             product = itertools.product(*options.values())
             found = [dict(zip(options, values, strict=True)) for values in product]
         plain: list[dict[str, Value]] = [{}]
         for settings in found:
-            changed = {
-                key: value for key, value in settings.items() if value != defaults[key]
-            }
+            changed = {key: value for key, value in settings.items() if value != defaults[key]}
             if changed not in plain:
                 plain.append(changed)
         return plain
@@ -326,18 +319,12 @@ class Predictor:
         self._tails = [spec.shape[1:] for spec in self.signature.inputs]
         self._dtypes = [np.dtype(spec.dtype) for spec in self.signature.inputs]
         pairs_in = zip(model.binding.inputs, self.signature.inputs, strict=True)
-        self._encoders = [
-            None if b.is_plain(s.dtype) else b.encode for b, s in pairs_in
-        ]
+        self._encoders = [None if b.is_plain(s.dtype) else b.encode for b, s in pairs_in]
         pairs_out = zip(model.binding.outputs, self.signature.outputs, strict=True)
-        self._decoders = [
-            None if b.is_plain(s.dtype) else b.decode for b, s in pairs_out
-        ]
+        self._decoders = [None if b.is_plain(s.dtype) else b.decode for b, s in pairs_out]
         self._output_dtypes = [spec.dtype for spec in self.signature.outputs]
         self._output_names = self.signature.output_names
-        self._one_input = (
-            self.signature.input_names[0] if len(self._dtypes) == 1 else None
-        )
+        self._one_input = self.signature.input_names[0] if len(self._dtypes) == 1 else None
 
     def __call__(self, inputs: object, *, copy: bool = True) -> NDArray[Any] | Arrays:
         """Return the outputs for `inputs`.
@@ -364,9 +351,7 @@ class Predictor:
             arrays = list(self.signature.arrange(inputs).values())
         feeds = [
             self._fit(position, array, encode)
-            for position, (array, encode) in enumerate(
-                zip(arrays, self._encoders, strict=True)
-            )
+            for position, (array, encode) in enumerate(zip(arrays, self._encoders, strict=True))
         ]
         results = self._session.run(feeds)
         outputs = []
@@ -447,9 +432,7 @@ class Metric(PlugIn, abc.ABC):
             MetricError: If it can't be computed.
         """
 
-    def per_sample(
-        self, output: NDArray[Any], target: NDArray[Any]
-    ) -> NDArray[np.float64] | None:
+    def per_sample(self, output: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64] | None:
         """Return one score a sample whose mean is `value`; None where it does not decompose.
 
         With scores, intervals are paired and exact; without, they are bootstrapped over samples.

@@ -31,9 +31,7 @@ def of_path(path: Path) -> str:
         return _of_file(path)
     whole = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        whole.update(
-            file.relative_to(path).as_posix().encode() + b"\0" + _of_file(file).encode()
-        )
+        whole.update(file.relative_to(path).as_posix().encode() + b"\0" + _of_file(file).encode())
     return whole.hexdigest()
 
 

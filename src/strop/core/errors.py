@@ -150,9 +150,7 @@ class UnknownNameError(InputError):
         near = difflib.get_close_matches(name, self.known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         listing = ", ".join(self.known) or "none"
-        super().__init__(
-            f"there is no {kind} called '{name}'.{hint}\n  Known: {listing}."
-        )
+        super().__init__(f"there is no {kind} called '{name}'.{hint}\n  Known: {listing}.")
 
 
 class OutputError(InputError):

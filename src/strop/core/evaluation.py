@@ -138,9 +138,7 @@ class Fidelity:
                 "drop": Measurement.from_json(data["drop"]),
                 "metric": metric and Measurement.from_json(metric),
                 "baseline_metric": baseline and Measurement.from_json(baseline),
-                "outputs": tuple(
-                    OutputDifference(**output) for output in data["outputs"]
-                ),
+                "outputs": tuple(OutputDifference(**output) for output in data["outputs"]),
             }
         )
 
@@ -175,9 +173,7 @@ class Goal:
                 f"minimize must be one of {', '.join(OBJECTIVES)}, not {self.minimize!r}"
             )
         if not self.max_drop >= 0:  # asked this way round, NaN fails too
-            mistakes.append(
-                f"max_drop must be a number from 0 up, not {self.max_drop!r}"
-            )
+            mistakes.append(f"max_drop must be a number from 0 up, not {self.max_drop!r}")
         if self.confidence is not None and not 0.5 <= self.confidence < 1:
             mistakes.append(f"confidence must lie in 0.5..1, not {self.confidence!r}")
         if not self.batch_sizes or any(size < 1 for size in self.batch_sizes):
@@ -205,7 +201,9 @@ class Goal:
                 f"(upper bound at {self.confidence:.0%}), more than the limit {limit:g}"
             )
         if self.min_sqnr_db is not None and fidelity.sqnr_db < self.min_sqnr_db:
-            return f"SQNR is {fidelity.sqnr_db:.1f} dB, less than the limit {self.min_sqnr_db:g} dB"
+            return (
+                f"SQNR is {fidelity.sqnr_db:.1f} dB, less than the limit {self.min_sqnr_db:g} dB"
+            )
         return None
 
     def to_json(self) -> dict[str, Any]:

@@ -63,9 +63,9 @@ class TensorBinding:
     def decode(self, array: NDArray[Any], dtype: str) -> NDArray[Any]:
         """Return a tensor of the form as the logical array of `dtype`."""
         if self.scale is not None:
-            array = (
-                array.astype(np.float32) - np.float32(self.zero_point)
-            ) * np.float32(self.scale)
+            array = (array.astype(np.float32) - np.float32(self.zero_point)) * np.float32(
+                self.scale
+            )
         if self.permutation is not None:
             array = array.transpose(np.argsort(self.permutation))
         return array.astype(dtype, copy=False)
@@ -106,15 +106,11 @@ class Binding:
         return cls(
             tuple(
                 TensorBinding(name, i, spec.dtype)
-                for i, (name, spec) in enumerate(
-                    zip(ins, signature.inputs, strict=True)
-                )
+                for i, (name, spec) in enumerate(zip(ins, signature.inputs, strict=True))
             ),
             tuple(
                 TensorBinding(name, i, spec.dtype)
-                for i, (name, spec) in enumerate(
-                    zip(outs, signature.outputs, strict=True)
-                )
+                for i, (name, spec) in enumerate(zip(outs, signature.outputs, strict=True))
             ),
             batch,
         )
@@ -139,9 +135,7 @@ class Binding:
 
 def _tensor_binding(data: Mapping[str, Any]) -> TensorBinding:
     permutation = data.get("permutation")
-    return TensorBinding(
-        **{**data, "permutation": tuple(permutation) if permutation else None}
-    )
+    return TensorBinding(**{**data, "permutation": tuple(permutation) if permutation else None})
 
 
 @dataclass(frozen=True)
@@ -250,9 +244,7 @@ def files_of(form: Form, path: Path) -> tuple[Path, ...]:
     if form is Form.OPENVINO and beside.exists():
         return path, beside
     if form is Form.ONNX:
-        data = path.with_name(
-            path.name + ".data"
-        )  # where strop writes weights beyond 2 GB
+        data = path.with_name(path.name + ".data")  # where strop writes weights beyond 2 GB
         return (path, data) if data.exists() else (path,)
     return (path,)
 

@@ -95,9 +95,7 @@ class Configured:
     @classmethod
     def defaults(cls) -> dict[str, Value]:
         """Return each parameter's default."""
-        return {
-            field.name: cast(Value, field.default) for field in dataclasses.fields(cls)
-        }
+        return {field.name: cast(Value, field.default) for field in dataclasses.fields(cls)}
 
     @classmethod
     def mistakes(cls, settings: Mapping[str, object]) -> list[str]:
@@ -131,24 +129,16 @@ class Configured:
 
     def settings(self) -> dict[str, Value]:
         """Return every parameter's value."""
-        return {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-        }
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def changed(self) -> dict[str, Value]:
         """Return the parameters that differ from their defaults."""
         defaults = type(self).defaults()
-        return {
-            key: value
-            for key, value in self.settings().items()
-            if value != defaults[key]
-        }
+        return {key: value for key, value in self.settings().items() if value != defaults[key]}
 
 
 def _as_field(value: object) -> object:
-    return (
-        tuple(value) if isinstance(value, list) else value
-    )  # TOML and JSON know lists only
+    return tuple(value) if isinstance(value, list) else value  # TOML and JSON know lists only
 
 
 def _type_mistake(value: object, default: Value) -> str | None:

@@ -114,9 +114,7 @@ class Recipe:
         found = list(itertools.islice(expand(data, where=where), 2))
         if len(found) != 1:
             raise RecipeError(
-                [
-                    f"{where} is a search space; one recipe has no {{ any = [...] }} in it"
-                ]
+                [f"{where} is a search space; one recipe has no {{ any = [...] }} in it"]
             )
         return found[0]
 
@@ -222,15 +220,11 @@ def _settings(table: Mapping[str, Any], name_key: str) -> dict[str, Value]:
 
 
 def _plain(settings: Mapping[str, Value]) -> dict[str, Any]:
-    return {
-        k: list(v) if isinstance(v, tuple) else v for k, v in sorted(settings.items())
-    }
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in sorted(settings.items())}
 
 
 def _call(name: str, settings: Mapping[str, Value]) -> str:
-    inside = ", ".join(
-        f"{key}={_short(value)}" for key, value in sorted(settings.items())
-    )
+    inside = ", ".join(f"{key}={_short(value)}" for key, value in sorted(settings.items()))
     return f"{name}({inside})" if inside else name
 
 

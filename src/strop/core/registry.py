@@ -66,9 +66,7 @@ class Registry(Generic[P]):
             and issubclass(member, self._contract)
             and not member.__name__.startswith("_")
         ]
-        assert len(classes) == 1, (
-            f"{module_name} must define one {self.kind}, found {classes}"
-        )
+        assert len(classes) == 1, f"{module_name} must define one {self.kind}, found {classes}"
         return classes[0]
 
     def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:

@@ -46,15 +46,11 @@ class Samples:
     def batches(self, size: int) -> Iterator[Arrays]:
         """Yield the inputs in batches of `size`; the last may be smaller."""
         for start in range(0, len(self), size):
-            yield {
-                name: array[start : start + size] for name, array in self.inputs.items()
-            }
+            yield {name: array[start : start + size] for name, array in self.inputs.items()}
 
     def digest(self) -> str:
         """Return the digest of all that is in here."""
-        return digest.of_value(
-            [digest.of_arrays(self.inputs), digest.of_arrays(self.targets)]
-        )
+        return digest.of_value([digest.of_arrays(self.inputs), digest.of_arrays(self.targets)])
 
     def save(self, folder: Path) -> None:
         """Write the arrays beneath `folder`, one ``.npy`` each, so that workers can map them."""
@@ -70,9 +66,7 @@ class Samples:
     @classmethod
     def load(cls, folder: Path) -> Samples:
         """Return what `save` wrote, mapped and not read."""
-        index: Mapping[str, Mapping[str, str]] = json.loads(
-            (folder / "samples.json").read_text()
-        )
+        index: Mapping[str, Mapping[str, str]] = json.loads((folder / "samples.json").read_text())
         inputs, targets = (
             {n: _mapped(folder / file) for n, file in index[kind].items()}
             for kind in ("inputs", "targets")
@@ -128,9 +122,5 @@ class Splits:
     def load(cls, folder: Path) -> Splits:
         """Return what `save` wrote, mapped and not read."""
         facts = json.loads((folder / "splits.json").read_text())
-        train, calibrate, select, confirm = (
-            Samples.load(folder / name) for name in SPLITS
-        )
-        return cls(
-            train, calibrate, select, confirm, facts["synthetic"], tuple(facts["notes"])
-        )
+        train, calibrate, select, confirm = (Samples.load(folder / name) for name in SPLITS)
+        return cls(train, calibrate, select, confirm, facts["synthetic"], tuple(facts["notes"]))

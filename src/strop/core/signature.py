@@ -35,8 +35,7 @@ class TensorSpec:
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Say whether an array of `shape` may be given here."""
         return len(shape) == len(self.shape) and all(
-            want is None or want == have
-            for want, have in zip(self.shape, shape, strict=True)
+            want is None or want == have for want, have in zip(self.shape, shape, strict=True)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -92,9 +91,7 @@ class Signature:
         """Return the signature with the inputs' shapes replaced where `shapes` names them."""
         return replace(
             self,
-            inputs=tuple(
-                replace(s, shape=shapes.get(s.name, s.shape)) for s in self.inputs
-            ),
+            inputs=tuple(replace(s, shape=shapes.get(s.name, s.shape)) for s in self.inputs),
         )
 
     def arrange(self, inputs: object) -> Arrays:
@@ -128,10 +125,7 @@ class Signature:
                     f"{_listing(self.input_names)}."
                 )
             )
-        return {
-            spec.name: np.asarray(a)
-            for spec, a in zip(self.inputs, arrays, strict=True)
-        }
+        return {spec.name: np.asarray(a) for spec, a in zip(self.inputs, arrays, strict=True)}
 
     def check(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Hold `arrays` (by name) to the inputs' shapes and kinds.
@@ -141,9 +135,7 @@ class Signature:
         """
         lengths = {name: len(a) for name, a in arrays.items() if a.ndim}
         if len(set(lengths.values())) > 1:
-            raise SamplesError(
-                message(f"the inputs have different lengths: {lengths}.")
-            )
+            raise SamplesError(message(f"the inputs have different lengths: {lengths}."))
         for spec in self.inputs:
             array = arrays[spec.name]
             shape = array.shape
@@ -155,9 +147,7 @@ class Signature:
                     )
                 )
             wanted = np.dtype(spec.dtype)
-            if not (
-                np.can_cast(array.dtype, wanted, "same_kind") or _whole(array, wanted)
-            ):
+            if not (np.can_cast(array.dtype, wanted, "same_kind") or _whole(array, wanted)):
                 raise SamplesError(
                     message(
                         f"the input '{spec.name}' has dtype {array.dtype}.",

@@ -32,9 +32,7 @@ def read_dataset_folder(path: Path, reader: Reader) -> RawSamples:
     try:
         dataset = tf.data.Dataset.load(str(path))
     except (tf.errors.OpError, ValueError, OSError) as error:
-        raise SamplesError(
-            f"'{path}' can't be read as a saved dataset: {error}"
-        ) from None
+        raise SamplesError(f"'{path}' can't be read as a saved dataset: {error}") from None
     return read_object(dataset, reader)
 
 
@@ -84,16 +82,10 @@ def read_object(given: Any, reader: Reader) -> RawSamples:
 
 
 def _from_mapping(given: Any, reader: Reader) -> RawSamples:
-    if (
-        isinstance(given, Mapping)
-        and "y" in given
-        and "y" not in reader.signature.input_names
-    ):
+    if isinstance(given, Mapping) and "y" in given and "y" not in reader.signature.input_names:
         rest = {name: array for name, array in given.items() if name != "y"}
         inputs = (
-            rest["x"]
-            if set(rest) == {"x"} and "x" not in reader.signature.input_names
-            else rest
+            rest["x"] if set(rest) == {"x"} and "x" not in reader.signature.input_names else rest
         )
         return RawSamples(whole=reader.samples(inputs, given["y"]))
     return RawSamples(whole=reader.samples(given))
@@ -103,11 +95,7 @@ def _drawn(dataset: Iterable[Any], reader: Reader) -> RawSamples:
     parts: list[Any] = []
     count = 0
     for element in dataset:
-        x, y = (
-            element
-            if isinstance(element, tuple) and len(element) == 2
-            else (element, None)
-        )
+        x, y = element if isinstance(element, tuple) and len(element) == 2 else (element, None)
         x, y = _arrays(x), None if y is None else _arrays(y)
         x, y = _batched(x, y, reader)
         parts.append((x, y))
@@ -134,18 +122,14 @@ def _batched(x: Any, y: Any, reader: Reader) -> tuple[Any, Any]:
     """Give elements that are single samples a batch dimension."""
     first = _leaves(x)[0]
     if first.ndim == len(reader.signature.inputs[0].shape) - 1:
-        return _each(x, lambda a: a[None]), None if y is None else _each(
-            y, lambda a: a[None]
-        )
+        return _each(x, lambda a: a[None]), None if y is None else _each(y, lambda a: a[None])
     return x, y
 
 
 def _each(value: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
     if isinstance(value, Mapping):
         return {key: change(item) for key, item in value.items()}
-    return (
-        [change(item) for item in value] if isinstance(value, list) else change(value)
-    )
+    return [change(item) for item in value] if isinstance(value, list) else change(value)
 
 
 def _leaves(value: Any) -> Sequence[NDArray[Any]]:

@@ -24,11 +24,7 @@ def read_images(path: Path, reader: Reader) -> RawSamples:
     size = _size_of_input(reader)
     folders = sorted(p for p in path.iterdir() if p.is_dir() and _images(p))
     if folders:
-        files = [
-            (file, label)
-            for label, folder in enumerate(folders)
-            for file in _images(folder)
-        ]
+        files = [(file, label) for label, folder in enumerate(folders) for file in _images(folder)]
     else:
         files = [(file, -1) for file in _images(path)]
     if not files:
@@ -39,9 +35,7 @@ def read_images(path: Path, reader: Reader) -> RawSamples:
             )
         )
     notes = (
-        [f"classes in order: {', '.join(folder.name for folder in folders)}"]
-        if folders
-        else []
+        [f"classes in order: {', '.join(folder.name for folder in folders)}"] if folders else []
     )
     if len(files) > _MOST_IMAGES:
         chosen = np.random.default_rng(0).permutation(len(files))[:_MOST_IMAGES]

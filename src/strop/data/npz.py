@@ -41,12 +41,8 @@ def read_npz(path: Path, reader: Reader) -> RawSamples:
         )
     targets: Any = arrays.get("y")
     if targets is None:
-        targets = {
-            n: arrays[n] for n in reader.signature.output_names if n in arrays
-        } or None
-    return RawSamples(
-        whole=reader.samples({name: arrays[name] for name in names}, targets)
-    )
+        targets = {n: arrays[n] for n in reader.signature.output_names if n in arrays} or None
+    return RawSamples(whole=reader.samples({name: arrays[name] for name in names}, targets))
 
 
 def _pairs(arrays: dict[str, NDArray[Any]], reader: Reader) -> RawSamples:
@@ -69,11 +65,7 @@ def _pairs(arrays: dict[str, NDArray[Any]], reader: Reader) -> RawSamples:
 def _load(path: Path) -> Any:
     try:
         loaded = np.load(path, allow_pickle=False)
-        return (
-            loaded
-            if isinstance(loaded, np.ndarray)
-            else {n: loaded[n] for n in loaded.files}
-        )
+        return loaded if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         if "allow_pickle" in str(error):
             right = "It holds pickled objects, which could run code and are never read."

@@ -35,9 +35,7 @@ class RawSamples:
     def each(self, change: Callable[[Samples], Samples]) -> RawSamples:
         """Return the same with every part changed."""
         parts = {name: getattr(self, name) for name in ("whole", "train", "test")}
-        return replace(
-            self, **{n: change(part) if part else None for n, part in parts.items()}
-        )
+        return replace(self, **{n: change(part) if part else None for n, part in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -62,20 +60,14 @@ class Preparation:
     def __call__(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return `array` prepared; the same object where there is nothing to do."""
         if self.scale is not None:
-            array = (array.astype(np.float32) * np.float32(self.scale)).astype(
-                np.float32
-            )
+            array = (array.astype(np.float32) * np.float32(self.scale)).astype(np.float32)
         if self.mode == "tf":
             array = array.astype(np.float32) / np.float32(127.5) - np.float32(1)
         elif self.mode == "torch":
             mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-            array = (array.astype(np.float32) / 255 - np.float32(mean)) / np.float32(
-                deviation
-            )
+            array = (array.astype(np.float32) / 255 - np.float32(mean)) / np.float32(deviation)
         elif self.mode == "caffe":
-            array = array.astype(np.float32)[..., ::-1] - np.float32(
-                (103.939, 116.779, 123.68)
-            )
+            array = array.astype(np.float32)[..., ::-1] - np.float32((103.939, 116.779, 123.68))
         return np.ascontiguousarray(array, np.float32) if self.mode else array
 
 
@@ -103,13 +95,8 @@ class Reader:
         Raises:
             SamplesError: If anything does not fit: which, and what was expected.
         """
-        arrays = {
-            name: self._input(name, array)
-            for name, array in self._arranged(inputs).items()
-        }
-        if not next(iter(arrays.values())).shape[:1] or not len(
-            next(iter(arrays.values()))
-        ):
+        arrays = {name: self._input(name, array) for name, array in self._arranged(inputs).items()}
+        if not next(iter(arrays.values())).shape[:1] or not len(next(iter(arrays.values()))):
             raise SamplesError(f"{self.source} is empty: there is no sample in it.")
         self.signature.check(arrays)
         arrays = {
@@ -137,9 +124,7 @@ class Reader:
             )
         spec = next(s for s in self.signature.inputs if s.name == name)
         if array.ndim == len(spec.shape) - 1 and spec.shape[-1] == 1:
-            array = array[
-                ..., None
-            ]  # greyscale images are mostly kept without their channel
+            array = array[..., None]  # greyscale images are mostly kept without their channel
         return self.preparation(array) if np.dtype(spec.dtype).kind == "f" else array
 
     def _targets(self, targets: object, count: int) -> Arrays:
@@ -154,9 +139,7 @@ class Reader:
                 )
             arrays = {str(name): np.asarray(array) for name, array in targets.items()}
         elif (
-            isinstance(targets, Sequence)
-            and not isinstance(targets, str)
-            and _is_listing(targets)
+            isinstance(targets, Sequence) and not isinstance(targets, str) and _is_listing(targets)
         ):
             arrays = dict(zip(names, map(np.asarray, targets), strict=False))
         else:

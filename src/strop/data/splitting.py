@@ -51,10 +51,7 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
             n: raw.train.take(np.sort(i[:MOST_CALIBRATE] if n == "calibrate" else i))
             for n, i in first.items()
         }
-        chosen |= {
-            n: raw.test.take(np.sort(index[:MOST_JUDGED]))
-            for n, index in second.items()
-        }
+        chosen |= {n: raw.test.take(np.sort(index[:MOST_JUDGED])) for n, index in second.items()}
     return Splits(**chosen, notes=(*raw.notes, *_notes(chosen)))
 
 
@@ -85,10 +82,7 @@ def _divide(
             chosen = int(np.argmax(wanted * done - counts + start))
             counts[chosen] += 1
             parts[names[chosen]].extend(members[position])
-    return {
-        name: random.permutation(np.asarray(index, np.intp))
-        for name, index in parts.items()
-    }
+    return {name: random.permutation(np.asarray(index, np.intp)) for name, index in parts.items()}
 
 
 def _groups_of_equals(samples: Samples) -> list[list[int]]:

@@ -92,9 +92,7 @@ def home_runtime(form: Form) -> type[Runtime]:
     fitting = [
         runtime
         for runtime in registry.runtimes
-        if form in runtime.takes
-        and not runtime.is_for_comparison
-        and not runtime.missing()
+        if form in runtime.takes and not runtime.is_for_comparison and not runtime.missing()
     ]
     if not fitting:
         raise ExecutionError(f"no engine that runs {form} models is installed")

@@ -39,12 +39,12 @@ def digits_case(model_file: str, data_file: str, *, epochs: int = 15) -> float:
             layers.Dense(10, activation="softmax", name="digit"),
         ]
     )
-    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     model.fit(x[:half], y[:half], batch_size=32, epochs=epochs, verbose=0)
     accuracy = float(model.evaluate(x[half:], y[half:], verbose=0)[1])
-    np.savez(
-        data_file, x_train=x[:half], y_train=y[:half], x_test=x[half:], y_test=y[half:]
-    )
+    np.savez(data_file, x_train=x[:half], y_train=y[:half], x_test=x[half:], y_test=y[half:])
     draft = Path(model_file).with_suffix(".draft.keras")
     model.save(draft)
     draft.rename(model_file)

@@ -113,9 +113,7 @@ def choose_metric(
     if name:
         kind, _, settings = name.partition("(")
         found = registry.metrics.get(kind.strip()).from_settings(_settings(settings))
-        return Question(
-            found.title, found, found.value, f"judged by {found.title}, as asked for"
-        )
+        return Question(found.title, found, found.value, f"judged by {found.title}, as asked for")
     first = next(iter(targets))
     output, target = outputs[signature.output_names.index(first)], targets[first]
     for kind_of in registry.metrics:
@@ -165,9 +163,7 @@ def user_function(name: str) -> Callable[..., Any]:
         ) from None
 
 
-def predict_all(
-    predictor: Predictor, samples: Samples, *, batch: int = 32
-) -> list[NDArray[Any]]:
+def predict_all(predictor: Predictor, samples: Samples, *, batch: int = 32) -> list[NDArray[Any]]:
     """Return the outputs for all samples, in the signature's order.
 
     Args:
@@ -220,8 +216,7 @@ def judge(
     """
     names = signature.output_names
     outputs = tuple(
-        _difference(n, r, c)
-        for n, r, c in zip(names, reference, candidate, strict=True)
+        _difference(n, r, c) for n, r, c in zip(names, reference, candidate, strict=True)
     )
     count = len(reference[0]) if reference else 0
     if not all(output.finite for output in outputs):
@@ -229,36 +224,27 @@ def judge(
         return Fidelity(worst, "everything", None, None, outputs, count, split, floor)
     if question and targets:
         drops = [
-            _metric_drop(
-                reference[i], candidate[i], targets[name], question, confidence, seed
-            )
+            _metric_drop(reference[i], candidate[i], targets[name], question, confidence, seed)
             for i, name in enumerate(names)
             if name in targets
         ]
         drop, metric, baseline = max(drops, key=lambda found: found[0].value)
-        return Fidelity(
-            drop, question.title, metric, baseline, outputs, count, split, floor
-        )
+        return Fidelity(drop, question.title, metric, baseline, outputs, count, split, floor)
     agreements = [
-        _agreement_drop(r, c, confidence, seed)
-        for r, c in zip(reference, candidate, strict=True)
+        _agreement_drop(r, c, confidence, seed) for r, c in zip(reference, candidate, strict=True)
     ]
     drop, drop_of = max(agreements, key=lambda found: found[0].value)
     return Fidelity(drop, drop_of, None, None, outputs, count, split, floor)
 
 
-def _difference(
-    name: str, reference: NDArray[Any], candidate: NDArray[Any]
-) -> OutputDifference:
+def _difference(name: str, reference: NDArray[Any], candidate: NDArray[Any]) -> OutputDifference:
     return OutputDifference(
         name,
         similarity.max_abs_difference(reference, candidate),
         similarity.mean_abs_difference(reference, candidate),
         similarity.sqnr_db(reference, candidate),
         similarity.relative_error(reference, candidate),
-        similarity.top1_agreement(reference, candidate)
-        if is_classifier(reference)
-        else None,
+        similarity.top1_agreement(reference, candidate) if is_classifier(reference) else None,
         bool(np.isfinite(candidate).all()) if candidate.dtype.kind == "f" else True,
     )
 
@@ -268,12 +254,7 @@ def is_classifier(output: NDArray[Any]) -> bool:
 
     Rows of fewer plain numbers may as well be coordinates, whose largest entry means nothing.
     """
-    if (
-        output.ndim != 2
-        or output.shape[1] < 2
-        or output.dtype.kind != "f"
-        or not len(output)
-    ):
+    if output.ndim != 2 or output.shape[1] < 2 or output.dtype.kind != "f" or not len(output):
         return False
     sums = output.astype(np.float64).sum(-1)
     # Softmax in bfloat16 sums to one within its eight bits.
@@ -297,9 +278,7 @@ def _metric_drop(
     if scores is not None:
         interval = paired_drop_interval(*scores, confidence)
         interval = (
-            interval
-            if sign > 0
-            else Interval(-interval.value, -interval.high, -interval.low)
+            interval if sign > 0 else Interval(-interval.value, -interval.high, -interval.low)
         )
     else:
         interval = bootstrap_interval(
@@ -347,9 +326,7 @@ def _drop_of_resample(
         try:
             before = question.ask(reference[chosen], target[chosen])
             return sign * (before - question.ask(candidate[chosen], target[chosen]))
-        except (
-            MetricError
-        ):  # a resample may lack a class; the whole set was asked before
+        except MetricError:  # a resample may lack a class; the whole set was asked before
             return math.nan
 
     return drop

@@ -66,9 +66,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # SQLite's own lock on a file beside: portable, and gone with the process however it ends.
-        self._lock = sqlite3.connect(
-            folder / "lock.sqlite", timeout=0.1, isolation_level=None
-        )
+        self._lock = sqlite3.connect(folder / "lock.sqlite", timeout=0.1, isolation_level=None)
         self._file = folder / "ledger.sqlite"
         try:
             self._lock.execute("BEGIN EXCLUSIVE")
@@ -121,22 +119,16 @@ class Ledger:
         highest = self._connection.execute(
             "SELECT COALESCE(MAX(number), 0) FROM trials"
         ).fetchone()
-        return Trial(
-            **{**vars(trial), "number": earlier[0] if earlier else highest[0] + 1}
-        )
+        return Trial(**{**vars(trial), "number": earlier[0] if earlier else highest[0] + 1})
 
     def get(self, key: str) -> Trial | None:
         """Return the trial of that key, if it was made."""
-        row = self._connection.execute(
-            "SELECT * FROM trials WHERE key = ?", (key,)
-        ).fetchone()
+        row = self._connection.execute("SELECT * FROM trials WHERE key = ?", (key,)).fetchone()
         return _trial(row) if row else None
 
     def trials(self) -> list[Trial]:
         """Return every trial in the order they were first made."""
-        rows = self._connection.execute(
-            "SELECT * FROM trials ORDER BY number"
-        ).fetchall()
+        rows = self._connection.execute("SELECT * FROM trials ORDER BY number").fetchall()
         return [_trial(row) for row in rows]
 
     def remember(self, name: str, value: object) -> None:

@@ -68,9 +68,7 @@ class Machine:
 
     def __str__(self) -> str:
         gigabytes = self.memory_bytes / 2**30
-        return (
-            f"{self.processor}, {self.cores} cores, {gigabytes:.0f} GiB, {self.system}"
-        )
+        return f"{self.processor}, {self.cores} cores, {gigabytes:.0f} GiB, {self.system}"
 
 
 @cache
@@ -108,11 +106,7 @@ def _processor() -> str:
     for line in _cpuinfo():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
-    return (
-        _sysctl("machdep.cpu.brand_string")
-        or platform.processor()
-        or platform.machine()
-    )
+    return _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine()
 
 
 @cache
@@ -133,7 +127,5 @@ def _cpuinfo() -> tuple[str, ...]:
 def _sysctl(name: str) -> str:
     if platform.system() != "Darwin":
         return ""
-    asked = subprocess.run(
-        ["sysctl", "-n", name], capture_output=True, text=True, check=False
-    )
+    asked = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
     return asked.stdout.strip()

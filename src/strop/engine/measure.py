@@ -51,23 +51,17 @@ def warm_up(predictor: Predictor, inputs: Arrays, *, seconds: float = 0.2) -> fl
         start = time.perf_counter()
         predictor.run(inputs, copy=False)
         last, calls = time.perf_counter() - start, calls + 1
-        if (
-            last > seconds * 5 and calls > 1
-        ):  # so slow that more calls would be the whole cost
+        if last > seconds * 5 and calls > 1:  # so slow that more calls would be the whole cost
             break
     return last
 
 
-def latency(
-    predictor: Predictor, inputs: Arrays, *, seconds: float = 0.5
-) -> NDArray[np.int64]:
+def latency(predictor: Predictor, inputs: Arrays, *, seconds: float = 0.5) -> NDArray[np.int64]:
     """Return the durations of single calls in nanoseconds, for about `seconds`."""
     durations: list[int] = []
     clock, run = time.perf_counter_ns, predictor.run
     deadline = clock() + int(seconds * 1e9)
-    while len(durations) < _MOST_CALLS and (
-        len(durations) < _LEAST_CALLS or clock() < deadline
-    ):
+    while len(durations) < _MOST_CALLS and (len(durations) < _LEAST_CALLS or clock() < deadline):
         start = clock()
         run(inputs, copy=False)
         durations.append(clock() - start)
@@ -80,25 +74,17 @@ def summarize(durations_ns: NDArray[np.int64], batch: int) -> dict[str, Measurem
     count = len(milliseconds)
     middle = median_interval(milliseconds)
     found = {
-        f"latency_p50@{batch}": Measurement(
-            middle.value, "ms", middle.low, middle.high, count
-        )
+        f"latency_p50@{batch}": Measurement(middle.value, "ms", middle.low, middle.high, count)
     }
     for percent in (90, 99):
         value = float(np.percentile(milliseconds, percent))
-        found[f"latency_p{percent}@{batch}"] = Measurement(
-            value, "ms", value, value, count
-        )
+        found[f"latency_p{percent}@{batch}"] = Measurement(value, "ms", value, value, count)
     rates = [batch * 1e3 / figure for figure in (middle.value, middle.high, middle.low)]
-    found[f"throughput@{batch}"] = Measurement(
-        rates[0], "1/s", rates[1], rates[2], count
-    )
+    found[f"throughput@{batch}"] = Measurement(rates[0], "1/s", rates[1], rates[2], count)
     return found
 
 
-def time_round(
-    predictor: Predictor, inputs: Arrays, seconds: float
-) -> tuple[int, float]:
+def time_round(predictor: Predictor, inputs: Arrays, seconds: float) -> tuple[int, float]:
     """Call for about `seconds`; return how many calls there were and the median seconds of one."""
     durations = latency(predictor, inputs, seconds=seconds)
     return len(durations), float(np.median(durations)) / 1e9
@@ -173,14 +159,10 @@ def _one_process(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ExecutionError(
-            f"gave no first answer within {_CHILD_SECONDS} s"
-        ) from None
+        raise ExecutionError(f"gave no first answer within {_CHILD_SECONDS} s") from None
     if child.returncode != 0:
         lines = child.stderr.strip().splitlines() or [f"status {child.returncode}"]
-        raise ExecutionError(
-            f"a fresh process could not run the model: {lines[-1][:300]}"
-        )
+        raise ExecutionError(f"a fresh process could not run the model: {lines[-1][:300]}")
     answer = json.loads(child.stdout.strip().splitlines()[-1])
     return {
         "cold_start": (answer["answered"] - started) * 1e3,
@@ -195,9 +177,7 @@ def _child() -> None:
     me = psutil.Process()
     baseline = me.memory_info().rss
     model = Model.from_json(request["model"])
-    runtime = registry.runtimes.get(request["runtime"]).from_settings(
-        request["settings"]
-    )
+    runtime = registry.runtimes.get(request["runtime"]).from_settings(request["settings"])
     predictor = runtime.open(model)
     predictor.run(one_batch(model.signature, model.binding.batch or request["batch"]))
     answered = time.time()

@@ -44,9 +44,7 @@ class Outcome:
 
     def pair_of(self, trial: Trial) -> Pair | None:
         """Return the paired comparison of a trial with the baseline, if it was a finalist."""
-        return next(
-            (pair for pair in self.pairs if pair.name == str(trial.recipe)), None
-        )
+        return next((pair for pair in self.pairs if pair.name == str(trial.recipe)), None)
 
     def parent_of(self, trial: Trial) -> Trial | None:
         """Return the trial with one step less, under the same runtime if there is one."""

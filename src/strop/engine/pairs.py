@@ -92,9 +92,7 @@ def compare(
     for name, figures in times.items():
         if name != reference:
             found = ratio_interval(figures, times[reference], level)
-            ratio = Measurement(
-                found.value, "ratio", found.low, found.high, rounds, confidence
-            )
+            ratio = Measurement(found.value, "ratio", found.low, found.high, rounds, confidence)
             pairs.append(Pair(name, ratio, rounds))
     return pairs
 

@@ -50,20 +50,14 @@ def mistakes(recipe: Recipe, form: Form) -> list[str]:
                 f"step {number}, '{step.name}', takes a {wanted} model, but what comes before gives {form}.\n"
                 f'  Put a step between them:  pass = "convert.{sorted(kind.takes)[0]}"'
             )
-        if kind.after and not {s.name for s in recipe.steps[: number - 1]} & set(
-            kind.after
-        ):
-            found.append(
-                f"step {number}, '{step.name}', comes after {' or '.join(kind.after)}."
-            )
+        if kind.after and not {s.name for s in recipe.steps[: number - 1]} & set(kind.after):
+            found.append(f"step {number}, '{step.name}', comes after {' or '.join(kind.after)}.")
         form = kind.gives or form
     runtime = registry.runtimes.get(recipe.runtime)
     found += runtime.mistakes(recipe.settings)
     if form not in runtime.takes:
         takes = ", ".join(sorted(runtime.takes))
-        found.append(
-            f"the runtime '{recipe.runtime}' runs {takes}, but the steps give {form}."
-        )
+        found.append(f"the runtime '{recipe.runtime}' runs {takes}, but the steps give {form}.")
     return found
 
 
@@ -102,9 +96,7 @@ class Runner:
             for step in steps
             for requirement in registry.passes.get(step.name).requires
         }
-        looked_at = any(
-            registry.passes.get(s.name).needs is not Needs.NOTHING for s in steps
-        )
+        looked_at = any(registry.passes.get(s.name).needs is not Needs.NOTHING for s in steps)
         installed = versions()
         return digest.of_value(
             {

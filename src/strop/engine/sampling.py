@@ -14,9 +14,7 @@ from strop.data.splitting import split, synthesize
 from strop.engine.store import no_room
 
 
-def draw(
-    source: object, model: Model, preparation: Preparation, seed: int, folder: Path
-) -> Path:
+def draw(source: object, model: Model, preparation: Preparation, seed: int, folder: Path) -> Path:
     """Return the folder beneath `folder` that the four splits of `source` were written to.
 
     Args:

@@ -54,9 +54,7 @@ class Store:
         shutil.rmtree(entry, ignore_errors=True)
         return None
 
-    def put(
-        self, key: str, outcome: Model | Unchanged, draft: Path
-    ) -> Model | Unchanged:
+    def put(self, key: str, outcome: Model | Unchanged, draft: Path) -> Model | Unchanged:
         """Keep `outcome`, whose files lie in `draft` (or elsewhere, for a model left as it was).
 
         Returns:
@@ -72,18 +70,14 @@ class Store:
             inside = outcome.path.is_relative_to(draft)
             path = outcome.path.relative_to(draft) if inside else outcome.path
             data = {"model": replace(outcome, path=path).to_json()}
-            kept = replace(
-                outcome, path=self.folder / key / path if inside else outcome.path
-            )
+            kept = replace(outcome, path=self.folder / key / path if inside else outcome.path)
         try:
             with (draft / _ENTRY).open("w") as file:
                 json.dump(data, file)
                 file.flush()
                 os.fsync(file.fileno())
             target = self.folder / key
-            if (
-                target.exists()
-            ):  # another process made the same meanwhile; the two are equal
+            if target.exists():  # another process made the same meanwhile; the two are equal
                 shutil.rmtree(draft, ignore_errors=True)
             else:
                 draft.rename(target)
@@ -96,9 +90,7 @@ class Store:
     def draft(self) -> Iterator[Path]:
         """Give an empty folder to write an entry in; what was not `put` is thrown away."""
         try:
-            folder = Path(
-                tempfile.mkdtemp(prefix=f"{_DRAFT}{os.getpid()}-", dir=self.folder)
-            )
+            folder = Path(tempfile.mkdtemp(prefix=f"{_DRAFT}{os.getpid()}-", dir=self.folder))
         except OSError as error:
             raise no_room(self.folder, error) from None
         try:

@@ -80,18 +80,11 @@ def answer_all(
     return floor
 
 
-def _self_difference(
-    first: list[Any], again: list[Any], samples: Samples, model: Model
-) -> float:
+def _self_difference(first: list[Any], again: list[Any], samples: Samples, model: Model) -> float:
     """Return the drop that the original shows against itself; 0 but for dropout left on, random ops, or state."""
-    if all(
-        relative_error(a, b) < LARGEST_ROUNDING
-        for a, b in zip(first, again, strict=True)
-    ):
+    if all(relative_error(a, b) < LARGEST_ROUNDING for a, b in zip(first, again, strict=True)):
         return 0.0
-    found = judge(
-        first, again, {}, signature=model.signature, question=None, split="select"
-    )
+    found = judge(first, again, {}, signature=model.signature, question=None, split="select")
     return found.drop.value
 
 
@@ -134,9 +127,7 @@ def check_answers(model: Model, bench: Bench) -> None:
     with home_runtime(model.form)().open(model) as predictor:
         outputs = predict_all(predictor, samples)
     wanted = bench.answers("calibrate", len(samples))
-    for spec, before, after in zip(
-        model.signature.outputs, wanted, outputs, strict=True
-    ):
+    for spec, before, after in zip(model.signature.outputs, wanted, outputs, strict=True):
         if after.shape != before.shape:
             raise ConversionError(
                 f"changed the shape of '{spec.name}': {before.shape[1:]} became {after.shape[1:]}"
@@ -175,9 +166,7 @@ def evaluate(
     """
     engine = registry.runtimes.get(runtime).from_settings(settings)
     measurements: dict[str, Measurement] = dict(measure.sizes(model))
-    measurements |= timed(
-        model, engine, bench, seconds=seconds, batch_sizes=batch_sizes
-    )
+    measurements |= timed(model, engine, bench, seconds=seconds, batch_sizes=batch_sizes)
     if not judged:
         return Evaluation(measurements)
     rate = max(
@@ -204,9 +193,7 @@ def timed(
                 continue
             inputs = batch_of(bench, batch)
             measure.warm_up(predictor, inputs, seconds=seconds / 3)
-            found |= measure.summarize(
-                measure.latency(predictor, inputs, seconds=seconds), batch
-            )
+            found |= measure.summarize(measure.latency(predictor, inputs, seconds=seconds), batch)
     return found
 
 
@@ -214,19 +201,12 @@ def batch_of(bench: Bench, size: int) -> Arrays:
     """Return a batch of real inputs (of *select*), repeated where there are too few."""
     samples = bench.samples().select
     index = np.arange(size) % len(samples)
-    return {
-        name: np.ascontiguousarray(array[index])
-        for name, array in samples.inputs.items()
-    }
+    return {name: np.ascontiguousarray(array[index]) for name, array in samples.inputs.items()}
 
 
-def confirm(
-    model: Model, runtime: str, settings: Mapping[str, Value], bench: Bench
-) -> Fidelity:
+def confirm(model: Model, runtime: str, settings: Mapping[str, Value], bench: Bench) -> Fidelity:
     """Return quality on *confirm*, which nobody has looked at before."""
-    return bench.judge(
-        model, registry.runtimes.get(runtime).from_settings(settings), "confirm"
-    )
+    return bench.judge(model, registry.runtimes.get(runtime).from_settings(settings), "confirm")
 
 
 def open_subject(
@@ -246,7 +226,5 @@ def open_subject(
 def time_round(name: str, seconds: float) -> float:
     """Return the median seconds of a call of a kept subject, over about `seconds`."""
     predictor, inputs = _subjects[name]
-    predictor.run(
-        inputs, copy=False
-    )  # what went cold while another was timed warms up here
+    predictor.run(inputs, copy=False)  # what went cold while another was timed warms up here
     return measure.time_round(predictor, inputs, seconds)[1]

@@ -75,9 +75,7 @@ class Worker:
             )
             assert process.stdin is not None
             address = listener.address
-            place = (
-                address if isinstance(address, str) else f"{address[0]}:{address[1]}"
-            )
+            place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
             process.stdin.write(f"{place}\n{key.hex()}\n".encode())
             process.stdin.flush()
             # stdin stays open: when this process goes, however, the worker reads its end and goes too.
@@ -173,17 +171,13 @@ class Worker:
                 how += " (out of memory, perhaps)"
         else:
             how = f"ended by itself with status {code}"
-        return message(
-            f"the process that carried out the step {how}", self._last_line()
-        )
+        return message(f"the process that carried out the step {how}", self._last_line())
 
     def _last_line(self) -> str:
         """Return the last telling line of the worker's log: not a stack frame, not an I-line of absl."""
         lines = self._log.read_text(errors="replace")[-_LOG_TAIL:].splitlines()
         telling = [
-            line.strip()
-            for line in lines
-            if line.strip() and not line.lstrip().startswith("@")
+            line.strip() for line in lines if line.strip() and not line.lstrip().startswith("@")
         ]
         return telling[-1][:300] if telling else ""
 
@@ -206,9 +200,7 @@ def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection 
 
     found: list[Connection] = []
     # Accepting has no time limit of its own, and a worker that died at its start never connects.
-    waiter = threading.Thread(
-        target=lambda: found.append(listener.accept()), daemon=True
-    )
+    waiter = threading.Thread(target=lambda: found.append(listener.accept()), daemon=True)
     waiter.start()
     deadline = time.monotonic() + _START_SECONDS
     while waiter.is_alive() and process.poll() is None and time.monotonic() < deadline:
@@ -250,9 +242,7 @@ def _foreign(task: str, error: Exception) -> StropError:
 
     traceback.print_exception(error)
     gist = (str(error).strip().splitlines() or [""])[0][:400]
-    return ExecutionError(
-        f"{type(error).__name__}: {gist}" if gist else type(error).__name__
-    )
+    return ExecutionError(f"{type(error).__name__}: {gist}" if gist else type(error).__name__)
 
 
 def _end_with_parent() -> None:

@@ -47,9 +47,7 @@ def load(path: Path, *, allow: Collection[str] = ()) -> Any:
         config = configuration(path)
         _refuse_code(config, path, allow)
         with _loadable(path, config) as file:
-            return keras.models.load_model(
-                file, compile=False, safe_mode="lambda" not in allow
-            )
+            return keras.models.load_model(file, compile=False, safe_mode="lambda" not in allow)
     except ModelError:
         raise
     # h5py, zipfile, json and Keras raise errors of many kinds for one and the same thing: a file that is not good.
@@ -195,9 +193,7 @@ def _unreadable(path: Path, error: Exception) -> ModelError:
 def _innermost(text: str) -> str:
     """Return the first line of the deepest error that Keras tells of; it wraps each in the next."""
     deepest = text.rsplit("Exception encountered:", 1)[-1]
-    return next((line.strip() for line in deepest.splitlines() if line.strip()), "")[
-        :200
-    ]
+    return next((line.strip() for line in deepest.splitlines() if line.strip()), "")[:200]
 
 
 def save(model: Any, folder: Path) -> tuple[Path, bool]:

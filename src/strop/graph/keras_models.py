@@ -37,9 +37,7 @@ def arranged(model: Any, tensors: Sequence[Any], signature: Signature) -> Any:
 
 def by_name(model: Any, tensors: Sequence[Any], signature: Signature) -> list[Any]:
     """Return the outputs of `model` for `tensors`, both in the signature's order, not in training."""
-    return outputs_of(
-        model(arranged(model, tensors, signature), training=False), signature
-    )
+    return outputs_of(model(arranged(model, tensors, signature), training=False), signature)
 
 
 def outputs_of(result: Any, signature: Signature) -> list[Any]:
@@ -53,9 +51,7 @@ def _interface(model: Any) -> tuple[Any, Any]:
     """Return the symbolic inputs and outputs of a model, structured as in a call."""
     if _is_symbolic(model):
         functional = getattr(model, "_functional", None) or model
-        return _input_structure(model), getattr(
-            functional, "_outputs_struct", model.outputs
-        )
+        return _input_structure(model), getattr(functional, "_outputs_struct", model.outputs)
     given = _input_structure(model)
     try:
         return given, model.compute_output_spec(given)
@@ -102,9 +98,7 @@ def _input_structure(model: Any) -> Any:
     )
 
 
-def _specs(
-    leaves: Sequence[tuple[tuple[Any, ...], Any]], kind: str
-) -> tuple[TensorSpec, ...]:
+def _specs(leaves: Sequence[tuple[tuple[Any, ...], Any]], kind: str) -> tuple[TensorSpec, ...]:
     import keras
 
     names = _unique([_name(path, tensor) or kind for path, tensor in leaves])
@@ -112,9 +106,7 @@ def _specs(
         TensorSpec(
             name,
             tuple(tensor.shape),
-            "str"
-            if tensor.dtype == "string"
-            else keras.backend.standardize_dtype(tensor.dtype),
+            "str" if tensor.dtype == "string" else keras.backend.standardize_dtype(tensor.dtype),
         )
         for name, (_, tensor) in zip(names, leaves, strict=True)
     )

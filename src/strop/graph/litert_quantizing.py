@@ -68,7 +68,7 @@ def quantized(
         except ParameterError:
             raise
         # The library raises errors of many kinds for what it can't do.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             gist = next(
                 (ln for ln in str(error).splitlines() if ln.strip()),
                 type(error).__name__,

@@ -49,7 +49,7 @@ def guarded(quantize: Callable[[], None]) -> None:
         except StropError:
             raise
         # The quantizers raise errors of many kinds for what they can't do.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             gist = next(
                 (ln for ln in str(error).splitlines() if ln.strip()),
                 type(error).__name__,

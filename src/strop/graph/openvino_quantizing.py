@@ -35,7 +35,7 @@ def changed(model: Model, path: Path, change: Callable[[Any], Any]) -> None:
         except StropError:
             raise
         # NNCF raises errors of many kinds for what it can't do.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             gist = next(
                 (ln for ln in str(error).splitlines() if ln.strip()),
                 type(error).__name__,

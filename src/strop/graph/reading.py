@@ -54,9 +54,7 @@ def detect(path: Path) -> Form:
         ModelError: If there is nothing, it is empty, or it is not what its name says.
     """
     if not path.exists():
-        raise ModelError(
-            message(f"there is no '{path}'.", f"A model is one of: {_KNOWN}.")
-        )
+        raise ModelError(message(f"there is no '{path}'.", f"A model is one of: {_KNOWN}."))
     if path.is_dir():
         if (path / "saved_model.pb").exists() or (path / "saved_model.pbtxt").exists():
             return Form.SAVED_MODEL
@@ -67,9 +65,7 @@ def detect(path: Path) -> Form:
             )
         )
     if path.stat().st_size == 0:
-        raise ModelError(
-            message(f"the file '{path}' is empty.", f"A model is one of: {_KNOWN}.")
-        )
+        raise ModelError(message(f"the file '{path}' is empty.", f"A model is one of: {_KNOWN}."))
     named, found = _SUFFIXES.get(path.suffix.lower()), _by_content(path)
     form = found or named
     if form is None:
@@ -136,9 +132,7 @@ def _by_content(path: Path) -> Form | None:
         return Form.KERAS
     if head[4:8] == b"TFL3":
         return Form.LITERT
-    if (head.lstrip().startswith(b"<?xml") and b"<net " in head) or head.startswith(
-        b"<net "
-    ):
+    if (head.lstrip().startswith(b"<?xml") and b"<net " in head) or head.startswith(b"<net "):
         return Form.OPENVINO
     return None  # GraphDefs and ONNX models are bare protobufs; they show when they are parsed
 
@@ -163,9 +157,7 @@ def read(path: Path, workspace: Path, options: Options | None = None) -> Model:
         raise
     # Parsers of broken files raise errors of every kind; each means that the file can't be read.
     except Exception as error:
-        gist = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), ""
-        )
+        gist = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise ModelError(
             message(
                 f"'{path}' can't be read as a {form} model: {type(error).__name__}: {gist[:200]}",
@@ -177,9 +169,7 @@ def read(path: Path, workspace: Path, options: Options | None = None) -> Model:
 
 
 def _refuse_strings(model: Model, path: Path) -> None:
-    texts = [
-        spec.name for spec in model.signature.inputs if spec.dtype in ("str", "object")
-    ]
+    texts = [spec.name for spec in model.signature.inputs if spec.dtype in ("str", "object")]
     if texts:
         raise ModelError(
             message(

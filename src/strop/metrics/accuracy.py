@@ -25,9 +25,7 @@ class Accuracy(Metric):
             return False
         if _is_one_hot(output, target):
             return True
-        if target.shape not in {output.shape[:1], (len(output), 1)} or not _whole(
-            target
-        ):
+        if target.shape not in {output.shape[:1], (len(output), 1)} or not _whole(target):
             return False
         classes = max(output.shape[1], 2)
         return bool(target.min() >= 0 and target.max() < classes)
@@ -36,13 +34,9 @@ class Accuracy(Metric):
         """Return the share of right classes."""
         return float(np.mean(self.per_sample(output, target)))
 
-    def per_sample(
-        self, output: NDArray[Any], target: NDArray[Any]
-    ) -> NDArray[np.float64]:
+    def per_sample(self, output: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1.0 for each right sample, else 0.0."""
-        wanted = (
-            np.argmax(target, -1) if _is_one_hot(output, target) else target.reshape(-1)
-        )
+        wanted = np.argmax(target, -1) if _is_one_hot(output, target) else target.reshape(-1)
         if output.ndim == 1 or output.shape[1] == 1:
             scores = output.reshape(-1)
             # A lone score is a probability where it stays in [0, 1], else a logit.
@@ -56,10 +50,7 @@ def _is_one_hot(output: NDArray[Any], target: NDArray[Any]) -> bool:
         target.ndim == 2
         and target.shape == output.shape
         and target.shape[1] > 1
-        and bool(
-            np.all(np.sum(target == 1, -1) == 1)
-            and np.all(np.sum(target != 0, -1) == 1)
-        )
+        and bool(np.all(np.sum(target == 1, -1) == 1) and np.all(np.sum(target != 0, -1) == 1))
     )
 
 

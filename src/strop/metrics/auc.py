@@ -36,9 +36,7 @@ class AUC(Metric):
         from scipy.stats import rankdata
 
         if output.ndim > 1 and output.shape[-1] > 2:
-            raise MetricError(
-                f"AUC is for two classes; the output has shape {output.shape}"
-            )
+            raise MetricError(f"AUC is for two classes; the output has shape {output.shape}")
         scores = output if output.ndim == 1 else output[:, -1]
         positive = (target if target.ndim == 1 else target[:, -1]).reshape(-1) > 0
         ones, zeros = int(positive.sum()), int((~positive).sum())

@@ -36,9 +36,7 @@ class MeanIoU(Metric):
     def value(self, output: NDArray[Any], target: NDArray[Any]) -> float:
         """Return the mean."""
         classes = max(output.shape[-1], 2)
-        guessed = (
-            np.argmax(output, -1) if output.shape[-1] > 1 else output[..., 0] > 0.5
-        )
+        guessed = np.argmax(output, -1) if output.shape[-1] > 1 else output[..., 0] > 0.5
         pairs = target.reshape(-1).astype(np.int64) * classes + guessed.reshape(-1)
         confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
         right = np.diag(confusion).astype(np.float64)

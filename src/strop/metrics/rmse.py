@@ -28,7 +28,5 @@ class RootMeanSquaredError(Metric):
     def value(self, output: NDArray[Any], target: NDArray[Any]) -> float:
         """Return the error."""
         return float(
-            np.sqrt(
-                np.mean((output.astype(np.float64) - target.reshape(output.shape)) ** 2)
-            )
+            np.sqrt(np.mean((output.astype(np.float64) - target.reshape(output.shape)) ** 2))
         )

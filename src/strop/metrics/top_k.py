@@ -30,14 +30,8 @@ class TopK(Metric):
         """Return the share."""
         return float(np.mean(self.per_sample(output, target)))
 
-    def per_sample(
-        self, output: NDArray[Any], target: NDArray[Any]
-    ) -> NDArray[np.float64]:
+    def per_sample(self, output: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1.0 for each sample whose class is among the k highest, else 0.0."""
-        wanted = (
-            np.argmax(target, -1)
-            if target.shape == output.shape
-            else target.reshape(-1)
-        )
+        wanted = np.argmax(target, -1) if target.shape == output.shape else target.reshape(-1)
         best = np.argsort(-output, axis=-1, kind="stable")[:, : self.k]
         return np.asarray((best == wanted[:, None]).any(-1), np.float64)

@@ -41,13 +41,9 @@ class _Session(Session):
 
         self._model, self._threads = model, threads
         try:
-            self._interpreter: Any = Interpreter(
-                model_path=str(model.path), num_threads=threads
-            )
+            self._interpreter: Any = Interpreter(model_path=str(model.path), num_threads=threads)
         except (ValueError, RuntimeError) as error:
-            raise ExecutionError(
-                f"LiteRT can't open the model: {_gist(error)}"
-            ) from None
+            raise ExecutionError(f"LiteRT can't open the model: {_gist(error)}") from None
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
@@ -85,16 +81,10 @@ class _Session(Session):
                 )
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise ExecutionError(
-                f"LiteRT can't prepare the model: {_gist(error)}"
-            ) from None
+            raise ExecutionError(f"LiteRT can't prepare the model: {_gist(error)}") from None
         tensor = self._interpreter.tensor
-        self._views_in = [
-            tensor(self._inputs[b.index]["index"]) for b in bindings.inputs
-        ]
-        self._views_out = [
-            tensor(self._outputs[b.index]["index"]) for b in bindings.outputs
-        ]
+        self._views_in = [tensor(self._inputs[b.index]["index"]) for b in bindings.inputs]
+        self._views_out = [tensor(self._outputs[b.index]["index"]) for b in bindings.outputs]
         self._interpreter.reset_all_variables()
         self._shapes = shapes
         # Details change with a resize, and the next resize is compared with them.

@@ -32,9 +32,7 @@ class ONNXRuntime(Runtime):
     title = "ONNX Runtime"
     distribution = "onnxruntime"
 
-    threads: int = parameter(
-        1, low=1, search=(1, "cores"), doc="threads within one operation"
-    )
+    threads: int = parameter(1, low=1, search=(1, "cores"), doc="threads within one operation")
     graph_optimization: str = parameter(
         "all",
         choices=tuple(_LEVELS),
@@ -76,9 +74,7 @@ class _Session(Session):
             )
         # The engine's errors derive from nothing but Exception, and differ from release to release.
         except Exception as error:  # noqa: BLE001
-            raise ExecutionError(
-                f"ONNX Runtime can't open the model: {_gist(error)}"
-            ) from None
+            raise ExecutionError(f"ONNX Runtime can't open the model: {_gist(error)}") from None
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
         self._shapes: list[tuple[int, ...]] = []
         self._values: list[Any] = []
@@ -93,9 +89,7 @@ class _Session(Session):
                 value.update_inplace(np.ascontiguousarray(feed))
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # noqa: BLE001 - as above
-            raise ExecutionError(
-                f"ONNX Runtime failed while running: {_gist(error)}"
-            ) from None
+            raise ExecutionError(f"ONNX Runtime failed while running: {_gist(error)}") from None
         return self._outputs
 
     def _prepare(self, feeds: Sequence[NDArray[Any]]) -> None:
@@ -103,17 +97,14 @@ class _Session(Session):
 
         bound = self._model.binding
         inputs = {
-            b.name: np.ascontiguousarray(f)
-            for b, f in zip(bound.inputs, feeds, strict=True)
+            b.name: np.ascontiguousarray(f) for b, f in zip(bound.inputs, feeds, strict=True)
         }
         names = [b.name for b in bound.outputs]
         try:
             # A plain run tells the outputs' shapes, which the model alone may not know.
             results = self._session.run(names, inputs)
             binding = self._session.io_binding()
-            self._values = [
-                OrtValue.ortvalue_from_numpy(feed.copy()) for feed in inputs.values()
-            ]
+            self._values = [OrtValue.ortvalue_from_numpy(feed.copy()) for feed in inputs.values()]
             for name, value in zip(inputs, self._values, strict=True):
                 binding.bind_ortvalue_input(name, value)
             self._outputs = []
@@ -124,9 +115,7 @@ class _Session(Session):
                 self._kept.append(value)
                 self._outputs.append(value.numpy())
         except Exception as error:  # noqa: BLE001 - as above
-            raise ExecutionError(
-                f"ONNX Runtime failed while running: {_gist(error)}"
-            ) from None
+            raise ExecutionError(f"ONNX Runtime failed while running: {_gist(error)}") from None
         self._binding = binding
         self._shapes = [feed.shape for feed in feeds]
 

@@ -71,15 +71,11 @@ class _Session(Session):
         try:
             self._read: Any = self._core.read_model(str(model.path))
         except (RuntimeError, ValueError) as error:
-            raise ExecutionError(
-                f"OpenVINO can't open the model: {_gist(error)}"
-            ) from None
+            raise ExecutionError(f"OpenVINO can't open the model: {_gist(error)}") from None
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
         # Asked once: after the first reshape nothing is free any more.
         self._is_free = any(port.partial_shape.is_dynamic for port in self._read.inputs)
-        self._bound: dict[
-            tuple[tuple[int, ...], ...], tuple[Any, list[Any], list[Any]]
-        ] = {}
+        self._bound: dict[tuple[tuple[int, ...], ...], tuple[Any, list[Any], list[Any]]] = {}
         self._shapes: list[tuple[int, ...]] = []
 
     def run(self, feeds: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
@@ -90,9 +86,7 @@ class _Session(Session):
         try:
             self._request.infer()
         except RuntimeError as error:
-            raise ExecutionError(
-                f"OpenVINO failed while running: {_gist(error)}"
-            ) from None
+            raise ExecutionError(f"OpenVINO failed while running: {_gist(error)}") from None
         return self._outputs
 
     def _prepare(self, feeds: Sequence[NDArray[Any]]) -> None:
@@ -102,15 +96,11 @@ class _Session(Session):
             try:
                 self._bound[key] = self._compile(shapes)
             except (RuntimeError, ValueError) as error:
-                raise ExecutionError(
-                    f"OpenVINO can't compile the model: {_gist(error)}"
-                ) from None
+                raise ExecutionError(f"OpenVINO can't compile the model: {_gist(error)}") from None
         self._request, self._inputs, self._outputs = self._bound[key]
         self._shapes = shapes
 
-    def _compile(
-        self, shapes: list[tuple[int, ...]]
-    ) -> tuple[Any, list[Any], list[Any]]:
+    def _compile(self, shapes: list[tuple[int, ...]]) -> tuple[Any, list[Any], list[Any]]:
         import openvino
 
         binding = self._model.binding
@@ -122,23 +112,17 @@ class _Session(Session):
                     for port, shape in zip(ports, shapes, strict=True)
                 }
             )
-        compiled = self._core.compile_model(
-            self._read, "CPU", self._runtime.properties()
-        )
+        compiled = self._core.compile_model(self._read, "CPU", self._runtime.properties())
         request = compiled.create_infer_request()
         inputs = []
         for bound, shape in zip(binding.inputs, shapes, strict=True):
             array = np.zeros(shape, bound.dtype)
-            request.set_input_tensor(
-                bound.index, openvino.Tensor(array, shared_memory=True)
-            )
+            request.set_input_tensor(bound.index, openvino.Tensor(array, shared_memory=True))
             inputs.append(array)
         request.infer()
         # Views of the request's own output tensors stay valid as long as the request does.
         outputs = [request.get_output_tensor(b.index).data for b in binding.outputs]
-        if any(
-            compiled.output(b.index).partial_shape.is_dynamic for b in binding.outputs
-        ):
+        if any(compiled.output(b.index).partial_shape.is_dynamic for b in binding.outputs):
             raise ValueError("an output's shape depends on the input's values")
         return request, inputs, outputs
 
@@ -156,7 +140,5 @@ class _Session(Session):
 
 def _gist(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [
-        line for line in lines if not line.startswith(("Exception from", "Check '"))
-    ]
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     return (telling or lines or [type(error).__name__])[0][:300]

@@ -49,15 +49,11 @@ class _Session(Session):
 
         self._model, self._runtime, self._tf = model, runtime, tf
         _set_threads(tf, runtime.threads)
-        tf.config.optimizer.set_jit(
-            "autoclustering" if runtime.jit == "auto" else False
-        )
+        tf.config.optimizer.set_jit("autoclustering" if runtime.jit == "auto" else False)
         try:
             self._function = _functions[model.form](tf, model)
         except (ValueError, TypeError, OSError, tf.errors.OpError) as error:
-            raise ExecutionError(
-                f"TensorFlow can't open the model: {_gist(error)}"
-            ) from None
+            raise ExecutionError(f"TensorFlow can't open the model: {_gist(error)}") from None
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
         self._concrete: dict[tuple[tuple[int, ...], ...], Any] = {}
 
@@ -68,15 +64,11 @@ class _Session(Session):
             results = function(*[self._tf.constant(feed) for feed in feeds])
             return [result.numpy() for result in results]
         except (ValueError, TypeError, self._tf.errors.OpError) as error:
-            raise ExecutionError(
-                f"TensorFlow failed while running: {_gist(error)}"
-            ) from None
+            raise ExecutionError(f"TensorFlow failed while running: {_gist(error)}") from None
 
     def _trace(self, key: tuple[tuple[int, ...], ...]) -> Any:
         tf, bound = self._tf, self._model.binding.inputs
-        specs = [
-            tf.TensorSpec(shape, b.dtype) for shape, b in zip(key, bound, strict=True)
-        ]
+        specs = [tf.TensorSpec(shape, b.dtype) for shape, b in zip(key, bound, strict=True)]
         jit = True if self._runtime.jit == "xla" else None
         function = tf.function(self._function, jit_compile=jit, autograph=False)
         self._concrete[key] = function.get_concrete_function(*specs)

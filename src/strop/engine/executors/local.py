@@ -22,9 +22,7 @@ class LocalExecutor:
         memory_bytes: Resident memory above which a worker is ended; None for no limit.
     """
 
-    def __init__(
-        self, search_path: tuple[str, ...] = (), memory_bytes: int | None = None
-    ) -> None:
+    def __init__(self, search_path: tuple[str, ...] = (), memory_bytes: int | None = None) -> None:
         self._search_path = search_path
         self._memory_bytes = memory_bytes
         self._lanes: dict[str, Worker] = {}
@@ -67,9 +65,7 @@ class LocalExecutor:
         while len(self._lanes) >= _MOST_LANES:
             self.close_lane(next(iter(self._lanes)))
         # Put back last: the dictionary's order is the order of use.
-        self._lanes[lane] = worker or Worker(
-            {"TF_CPP_MIN_LOG_LEVEL": "3"}, self._search_path
-        )
+        self._lanes[lane] = worker or Worker({"TF_CPP_MIN_LOG_LEVEL": "3"}, self._search_path)
         return self._lanes[lane]
 
     def close(self) -> None:

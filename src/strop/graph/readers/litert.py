@@ -22,11 +22,7 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
     ins, outs = interpreter.get_input_details(), interpreter.get_output_details()
     names_in, names_out = _signature_names(interpreter)
     signature = Signature(_specs(ins, names_in), _specs(outs, names_out))
-    batches = {
-        details["shape_signature"][0]
-        for details in ins
-        if len(details["shape_signature"])
-    }
+    batches = {details["shape_signature"][0] for details in ins if len(details["shape_signature"])}
     free = -1 in batches
     fixed = None if free or not batches else int(next(iter(batches)))
     binding = Binding(
@@ -34,9 +30,7 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
         tuple(_unscaled(outs, i) for i in range(len(outs))),
         fixed,
     )
-    return Model.at(
-        Form.LITERT, path.resolve(), signature.with_shapes(options.shapes), binding
-    )
+    return Model.at(Form.LITERT, path.resolve(), signature.with_shapes(options.shapes), binding)
 
 
 def _unscaled(details: Sequence[Any], index: int) -> Any:
@@ -61,9 +55,7 @@ def _specs(details: Sequence[Any], names: Mapping[int, str]) -> tuple[TensorSpec
         TensorSpec(
             names.get(d["index"], d["name"].split(":")[0]),
             tuple(None if n < 0 else int(n) for n in d["shape_signature"]),
-            "str"
-            if d["dtype"] in (np.bytes_, np.object_)
-            else np.dtype(d["dtype"]).name,
+            "str" if d["dtype"] in (np.bytes_, np.object_) else np.dtype(d["dtype"]).name,
         )
         for d in details
     )

@@ -32,25 +32,19 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
     ins, outs = session.get_inputs(), session.get_outputs()
     if not ins:
         raise ModelError(
-            message(
-                f"'{path}' takes no inputs.", "A model to optimize has at least one."
-            )
+            message(f"'{path}' takes no inputs.", "A model to optimize has at least one.")
         )
     signature = Signature(tuple(map(_spec, ins)), tuple(map(_spec, outs))).with_shapes(
         options.shapes
     )
     fixed = signature.batch
-    binding = Binding.plain(
-        signature, [i.name for i in ins], [o.name for o in outs], batch=fixed
-    )
+    binding = Binding.plain(signature, [i.name for i in ins], [o.name for o in outs], batch=fixed)
     return Model.at(Form.ONNX, path.resolve(), signature, binding)
 
 
 def _spec(node: Any) -> TensorSpec:
     shape = tuple(n if isinstance(n, int) and n > 0 else None for n in node.shape)
-    dtype = _DTYPES.get(node.type) or node.type.removeprefix("tensor(").removesuffix(
-        ")"
-    )
+    dtype = _DTYPES.get(node.type) or node.type.removeprefix("tensor(").removesuffix(")")
     return TensorSpec(node.name, shape, dtype)
 
 
@@ -63,13 +57,9 @@ def _refuse_far_data(path: Path, options: Options) -> None:
         return
     model = onnx.load(str(path), load_external_data=False)
     for tensor in model.graph.initializer:
-        places = [
-            entry.value for entry in tensor.external_data if entry.key == "location"
-        ]
+        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
         for place in places:
-            inside = (
-                (path.parent / place).resolve().is_relative_to(path.parent.resolve())
-            )
+            inside = (path.parent / place).resolve().is_relative_to(path.parent.resolve())
             if not inside and "external-data" not in options.allow:
                 raise UnsafeModelError(
                     message(

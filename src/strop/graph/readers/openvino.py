@@ -39,9 +39,7 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
 
 def _spec(port: Any, fallback: str) -> TensorSpec:
     names = sorted(port.get_names(), key=len)
-    shape = tuple(
-        None if n.is_dynamic else n.get_length() for n in port.get_partial_shape()
-    )
+    shape = tuple(None if n.is_dynamic else n.get_length() for n in port.get_partial_shape())
     dtype = (
         "str"
         if port.get_element_type().get_type_name() == "string"

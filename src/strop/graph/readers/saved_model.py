@@ -23,38 +23,36 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
         refuse_unsafe(_all_nodes(meta.graph_def), path, options.allow)
         name, definition = _chosen(meta.signature_def, options.signature, path)
         try:
-            loaded = tf.saved_model.load(str(path))
+            loaded = tf.saved_model.load(str(path), tags=list(meta.meta_info_def.tags))
             if name not in loaded.signatures:
                 raise KeyError(name)
         # What the second loader is for can't be told from the error (`add_slot` is an AttributeError).
         except Exception:  # noqa: BLE001
-            return _frozen(path, workspace, definition, options)
-    signature = Signature(_specs(definition.inputs), _specs(definition.outputs))
-    signature = signature.with_shapes(options.shapes)
-    model = Model.at(Form.SAVED_MODEL, path.resolve(), signature, signature=name)
-    return model
+            return _frozen(path, workspace, meta, definition, options)
+    signature = _signature(definition, options, path)
+    binding = Binding.plain(signature, batch=signature.batch)
+    return Model.at(Form.SAVED_MODEL, path.resolve(), signature, binding, signature=name)
 
 
 def _meta_graph(path: Path) -> Any:
+    """Return the part of a SavedModel that is for use, where it has several (for training, for one device)."""
     from tensorflow.python.saved_model import loader_impl
 
-    return loader_impl.parse_saved_model(str(path)).meta_graphs[0]
+    graphs = loader_impl.parse_saved_model(str(path)).meta_graphs
+    for_use = [graph for graph in graphs if list(graph.meta_info_def.tags) == ["serve"]]
+    return (for_use or list(graphs))[0]
 
 
 def _all_nodes(definition: Any) -> list[Any]:
-    inner = [
-        node for function in definition.library.function for node in function.node_def
-    ]
+    inner = [node for function in definition.library.function for node in function.node_def]
     return [*definition.node, *inner]
 
 
-def _chosen(
-    signatures: Mapping[str, Any], wanted: str | None, path: Path
-) -> tuple[str, Any]:
+def _chosen(signatures: Mapping[str, Any], wanted: str | None, path: Path) -> tuple[str, Any]:
     usable = {
         name: definition
         for name, definition in signatures.items()
-        if not name.startswith("__") and definition.outputs
+        if not name.startswith("__") and definition.inputs and definition.outputs
     }
     if wanted is None and "serving_default" in usable:
         wanted = "serving_default"
@@ -74,6 +72,24 @@ def _chosen(
     )
 
 
+def _signature(definition: Any, options: Options, path: Path) -> Signature:
+    shapeless = [
+        name
+        for name, info in definition.inputs.items()
+        if info.tensor_shape.unknown_rank and name not in options.shapes
+    ]
+    if shapeless:
+        raise ModelError(
+            message(
+                f"'{path}' does not tell the shape of its input '{shapeless[0]}'.",
+                "Give it, the batch first; a ? leaves a dimension free.",
+                next_step=f"--shape {shapeless[0]}=?,224,224,3",
+            )
+        )
+    signature = Signature(_specs(definition.inputs), _specs(definition.outputs))
+    return signature.with_shapes(options.shapes)
+
+
 def _specs(infos: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     return tuple(_spec(name, infos[name]) for name in sorted(infos))
 
@@ -87,24 +103,25 @@ def _spec(name: str, info: Any) -> TensorSpec:
     return TensorSpec(name, sizes, "str" if dtype == tf.string else dtype.name)
 
 
-def _frozen(path: Path, workspace: Path, definition: Any, options: Options) -> Model:
+def _frozen(path: Path, workspace: Path, meta: Any, definition: Any, options: Options) -> Model:
     """Return the frozen graph of a SavedModel, loaded as TensorFlow 1 did."""
     import tensorflow as tf
 
     inputs, outputs = definition.inputs, definition.outputs
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
-        tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(path))
+        tf.compat.v1.saved_model.load(session, list(meta.meta_info_def.tags), str(path))
         ends = [outputs[name].name.split(":")[0] for name in sorted(outputs)]
         frozen = tf.compat.v1.graph_util.convert_variables_to_constants(
             session, session.graph.as_graph_def(), ends
         )
     file = workspace / "model.pb"
-    file.write_bytes(frozen.SerializeToString())
-    signature = Signature(_specs(inputs), _specs(outputs)).with_shapes(options.shapes)
+    file.write_bytes(frozen.SerializeToString(deterministic=True))
+    signature = _signature(definition, options, path)
     binding = Binding.plain(
         signature,
         [inputs[n].name for n in sorted(inputs)],
         [outputs[n].name for n in sorted(outputs)],
+        batch=signature.batch,
     )
     note = "TensorFlow 2 refuses to load this SavedModel; its graph was frozen by TensorFlow 1's loader"
     return Model.at(Form.GRAPH_DEF, file, signature, binding, notes=[note])

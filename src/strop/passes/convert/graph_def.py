@@ -48,9 +48,7 @@ class Freeze(Pass):
         if model.form is Form.GRAPH_DEF and is_in_order(model):
             return Unchanged("the model is a frozen graph already")
         if self.unroll and not _can_unroll(model):
-            return Unchanged(
-                "there is no recurrent Keras layer with a known number of steps"
-            )
+            return Unchanged("there is no recurrent Keras layer with a known number of steps")
         batch = self.batch or model.binding.batch
         with quiet():
             try:
@@ -60,9 +58,7 @@ class Freeze(Pass):
                 raise refusal("freezing", error) from error
         path = context.workspace / "model.pb"
         path.write_bytes(frozen.definition.SerializeToString(deterministic=True))
-        binding = Binding.plain(
-            model.signature, frozen.inputs, frozen.outputs, batch=batch
-        )
+        binding = Binding.plain(model.signature, frozen.inputs, frozen.outputs, batch=batch)
         return model.derive(self, Form.GRAPH_DEF, path, binding)
 
     def _frozen(self, model: Model, batch: int | None) -> FrozenGraph:

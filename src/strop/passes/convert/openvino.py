@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, final
 
 from strop.core.contracts import OPENVINO, Context, Exactness, Pass, Unchanged
@@ -32,17 +34,16 @@ class ConvertToOpenVINO(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the intermediate representation."""
-        import openvino
-
         from strop.graph.quiet import quiet
         from strop.graph.refusal import refusal
 
         path = context.workspace / "model.xml"
         with quiet():
+            import openvino
+
             try:
-                converted = openvino.convert_model(str(model.path))
+                converted = _converted(model, context.workspace)
                 _fix_shapes(converted, model)
-                # Saving first settles names and order, which the binding is then read from.
                 binding = _binding(converted, model)
                 openvino.save_model(converted, str(path), compress_to_fp16=self.half_weights)
             except ConversionError:
@@ -51,6 +52,25 @@ class ConvertToOpenVINO(Pass):
             except Exception as error:
                 raise refusal("OpenVINO", error) from error
         return model.derive(self, Form.OPENVINO, path, binding)
+
+
+def _converted(model: Model, workspace: Path) -> Any:
+    import openvino
+
+    if model.form is not Form.GRAPH_DEF:
+        return openvino.convert_model(str(model.path))
+    from strop.graph.frozen import frozen_of, is_in_order
+
+    if is_in_order(model):
+        outputs = [bound.name for bound in model.binding.outputs]
+        return openvino.convert_model(str(model.path), output=outputs)
+    graph = frozen_of(model)
+    ordered = workspace / "ordered.pb"
+    ordered.write_bytes(graph.definition.SerializeToString())
+    try:
+        return openvino.convert_model(str(ordered), output=list(graph.outputs))
+    finally:
+        ordered.unlink()
 
 
 def _fix_shapes(converted: Any, model: Model) -> None:
@@ -62,36 +82,41 @@ def _fix_shapes(converted: Any, model: Model) -> None:
         if bound.permutation is None:
             batch = model.binding.batch or -1
             shape = [batch, *(-1 if n is None else n for n in spec.shape[1:])]
-            shapes[_port(converted.inputs, bound)] = openvino.PartialShape(shape)
+            port = converted.inputs[_position(converted.inputs, bound)]
+            shapes[port] = openvino.PartialShape(shape)
     if shapes:
         converted.reshape(shapes)
 
 
-def _port(ports: Any, bound: TensorBinding) -> Any:
-    """Return the port that a tensor became: by its name, else by its place."""
+def _position(ports: Sequence[Any], bound: TensorBinding) -> int:
+    """Return the place of the port that a tensor became: by its name, else where it was."""
     wanted = {bound.name, bound.name.split(":")[0]}
-    named = [port for port in ports if wanted & set(port.get_names())]
-    return named[0] if len(named) == 1 else ports[bound.index]
+    named = [place for place, port in enumerate(ports) if wanted & set(port.get_names())]
+    return named[0] if len(named) == 1 else bound.index
 
 
 def _binding(converted: Any, model: Model) -> Binding:
-    if len(converted.inputs) != len(model.binding.inputs):
+    """Call inputs and outputs as the signature does, in place; return how they stand."""
+    given, wanted = model.binding, model.signature
+    if (len(converted.inputs), len(converted.outputs)) != (len(given.inputs), len(given.outputs)):
         raise ConversionError(
-            f"OpenVINO gave {len(converted.inputs)} inputs for {len(model.binding.inputs)}"
+            f"OpenVINO gave {len(converted.inputs)} inputs and {len(converted.outputs)} outputs for "
+            f"{len(given.inputs)} and {len(given.outputs)}"
         )
-
-    def rebound(ports: Any, bound: TensorBinding) -> TensorBinding:
-        port = _port(ports, bound)
-        index = [p.get_node().get_friendly_name() for p in ports].index(
-            port.get_node().get_friendly_name()
-        )
-        name = sorted(port.get_names())[0] if port.get_names() else bound.name
-        return TensorBinding(
-            name, index, bound.dtype, bound.permutation, bound.scale, bound.zero_point
-        )
-
     return Binding(
-        tuple(rebound(converted.inputs, b) for b in model.binding.inputs),
-        tuple(rebound(converted.outputs, b) for b in model.binding.outputs),
-        model.binding.batch,
+        _renamed(converted.inputs, given.inputs, wanted.input_names),
+        _renamed(converted.outputs, given.outputs, wanted.output_names),
+        given.batch,
+    )
+
+
+def _renamed(
+    ports: Sequence[Any], bound: Sequence[TensorBinding], names: Sequence[str]
+) -> tuple[TensorBinding, ...]:
+    places = [_position(ports, b) for b in bound]
+    for place, name in zip(places, names, strict=True):
+        ports[place].get_tensor().set_names({name})
+    return tuple(
+        replace(b, name=name, index=place)
+        for b, name, place in zip(bound, names, places, strict=True)
     )

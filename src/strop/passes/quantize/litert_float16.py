@@ -63,6 +63,4 @@ def _float16(work: Any) -> None:
     ):
         operation = getattr(qtyping.TFLOperationName, name, None)
         if operation is not None:
-            work.update_quantization_recipe(
-                ".*", operation, config, AlgorithmName.FLOAT_CASTING
-            )
+            work.update_quantization_recipe(".*", operation, config, AlgorithmName.FLOAT_CASTING)

@@ -65,15 +65,11 @@ class QuantizeStaticLiteRT(Pass):
         if not self.repair or context.goal.shortfall(context.evaluate(made)) is None:
             return made
         errors = errors_by_layer(model, made.path, context.calibration)
-        ranked = [
-            name for name in rank_by_added_error(errors) if name not in self.keep_float
-        ]
+        ranked = [name for name in rank_by_added_error(errors) if name not in self.keep_float]
         tried: dict[tuple[str, ...], Model] = {}
 
         def holds(kept: tuple[str, ...]) -> bool:
-            context.progress(
-                len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float"
-            )
+            context.progress(len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float")
             tried[kept] = self._quantized(model, context, (*self.keep_float, *kept))
             return context.goal.shortfall(context.evaluate(tried[kept])) is None
 
@@ -86,15 +82,10 @@ class QuantizeStaticLiteRT(Pass):
         facts = {**tried[kept].facts["left_in_float"], **reasons}
         return replace(tried[kept], facts={**tried[kept].facts, "left_in_float": facts})
 
-    def _quantized(
-        self, model: Model, context: Context, keep_float: tuple[str, ...]
-    ) -> Model:
+    def _quantized(self, model: Model, context: Context, keep_float: tuple[str, ...]) -> Model:
         from strop.graph.litert_quantizing import left_in_float, quantized
 
-        path = (
-            context.workspace
-            / f"model{len(list(context.workspace.glob('*.tflite')))}.tflite"
-        )
+        path = context.workspace / f"model{len(list(context.workspace.glob('*.tflite')))}.tflite"
         binding = quantized(
             model,
             path,
@@ -109,6 +100,4 @@ class QuantizeStaticLiteRT(Pass):
         work.add_static_config(".*", "*", self.activation_bits, 8)
         if self.io == "float":
             for border in ("INPUT", "OUTPUT"):
-                work.update_quantization_recipe(
-                    ".*", border, algorithm_key="no_quantize"
-                )
+                work.update_quantization_recipe(".*", border, algorithm_key="no_quantize")

@@ -67,7 +67,5 @@ class QuantizeDynamicONNX(Pass):
         guarded(quantize)
         left = left_in_float(path, ())
         if len(left) == len(layers_of(path)):
-            return Unchanged(
-                "no matrix product or recurrent layer has constant weights"
-            )
+            return Unchanged("no matrix product or recurrent layer has constant weights")
         return model.derive(self, Form.ONNX, path, left_in_float=left)

@@ -48,9 +48,7 @@ class Float16ONNX(Pass):
 
         def convert() -> None:
             content = onnx.load(str(model.path))
-            onnx.save(
-                float16.convert_float_to_float16(content, keep_io_types=True), str(path)
-            )
+            onnx.save(float16.convert_float_to_float16(content, keep_io_types=True), str(path))
 
         guarded(convert)
         return model.derive(self, Form.ONNX, path)

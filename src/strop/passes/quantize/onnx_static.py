@@ -68,18 +68,12 @@ class QuantizeStaticONNX(Pass):
         if not self.repair or context.goal.shortfall(context.evaluate(made)) is None:
             return made
         errors = errors_by_layer(ready, made.path, model, context.calibration)
-        ranked = [
-            name for name in rank_by_added_error(errors) if name not in self.keep_float
-        ]
+        ranked = [name for name in rank_by_added_error(errors) if name not in self.keep_float]
         tried: dict[tuple[str, ...], Model] = {}
 
         def holds(kept: tuple[str, ...]) -> bool:
-            context.progress(
-                len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float"
-            )
-            tried[kept] = self._quantized(
-                model, ready, context, (*self.keep_float, *kept)
-            )
+            context.progress(len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float")
+            tried[kept] = self._quantized(model, ready, context, (*self.keep_float, *kept))
             return context.goal.shortfall(context.evaluate(tried[kept])) is None
 
         kept = fewest_left_out(ranked, holds)
@@ -108,10 +102,7 @@ class QuantizeStaticONNX(Pass):
             reader,
         )
 
-        path = (
-            context.workspace
-            / f"model{len(list(context.workspace.glob('model*.onnx')))}.onnx"
-        )
+        path = context.workspace / f"model{len(list(context.workspace.glob('model*.onnx')))}.onnx"
 
         def quantize() -> None:
             quantize_static(

@@ -65,24 +65,16 @@ class QuantizeStaticOpenVINO(Pass):
         if self.transformer and not any(
             "MatMul" in name or "dot" in name.lower() for name, _ in layers
         ):
-            return Unchanged(
-                "the model has no matrix products, so it is no transformer"
-            )
+            return Unchanged("the model has no matrix products, so it is no transformer")
         made = self._quantized(model, context, self.keep_float)
         if not self.repair or context.goal.shortfall(context.evaluate(made)) is None:
             return made
-        errors = errors_by_layer(
-            model.path, made.path, model.binding, context.calibration
-        )
-        ranked = [
-            name for name in rank_by_added_error(errors) if name not in self.keep_float
-        ]
+        errors = errors_by_layer(model.path, made.path, model.binding, context.calibration)
+        ranked = [name for name in rank_by_added_error(errors) if name not in self.keep_float]
         tried: dict[tuple[str, ...], Model] = {}
 
         def holds(kept: tuple[str, ...]) -> bool:
-            context.progress(
-                len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float"
-            )
+            context.progress(len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float")
             tried[kept] = self._quantized(model, context, (*self.keep_float, *kept))
             return context.goal.shortfall(context.evaluate(tried[kept])) is None
 
@@ -95,9 +87,7 @@ class QuantizeStaticOpenVINO(Pass):
         facts = {**tried[kept].facts["left_in_float"], **reasons}
         return replace(tried[kept], facts={**tried[kept].facts, "left_in_float": facts})
 
-    def _quantized(
-        self, model: Model, context: Context, keep_float: tuple[str, ...]
-    ) -> Model:
+    def _quantized(self, model: Model, context: Context, keep_float: tuple[str, ...]) -> Model:
         from strop.graph.openvino_quantizing import (
             changed,
             dataset,
@@ -105,9 +95,7 @@ class QuantizeStaticOpenVINO(Pass):
             left_in_float,
         )
 
-        path = (
-            context.workspace / f"model{len(list(context.workspace.glob('*.xml')))}.xml"
-        )
+        path = context.workspace / f"model{len(list(context.workspace.glob('*.xml')))}.xml"
         samples = context.calibration.head(self.samples)
 
         def quantize(graph: Any) -> Any:
