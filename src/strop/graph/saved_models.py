@@ -13,7 +13,7 @@ def serving_function(model: Model) -> Callable[..., list[Any]]:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(model.path))
-    serve = loaded.signatures[model.facts.get("signature", "serving_default")]
+    serve = loaded.signatures[model.facts.get("served", "serving_default")]
     inputs = [bound.name for bound in model.binding.inputs]
     outputs = [bound.name for bound in model.binding.outputs]
 

@@ -31,7 +31,7 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
             return _frozen(path, workspace, meta, definition, options)
     signature = _signature(definition, options, path)
     binding = Binding.plain(signature, batch=signature.batch)
-    return Model.at(Form.SAVED_MODEL, path.resolve(), signature, binding, signature=name)
+    return Model.at(Form.SAVED_MODEL, path.resolve(), signature, binding, served=name)
 
 
 def _meta_graph(path: Path) -> Any:
@@ -60,14 +60,22 @@ def _chosen(signatures: Mapping[str, Any], wanted: str | None, path: Path) -> tu
         wanted = next(iter(usable))
     if wanted in usable:
         return wanted, usable[wanted]
-    listing = ", ".join(sorted(usable)) or "none"
+    if not usable:
+        raise ModelError(
+            message(
+                f"'{path}' has no signature: it does not say what it takes and gives.",
+                "Save it together with one.",
+                next_step="tf.saved_model.save(model, folder, signatures=model.call.get_concrete_function(spec))",
+            )
+        )
+    listing = ", ".join(sorted(usable))
     raise ModelError(
         message(
             f"'{path}' has no signature '{wanted}'."
             if wanted
             else f"'{path}' has no signature called serving_default.",
             f"Its signatures: {listing}.",
-            next_step=f"--signature {next(iter(sorted(usable)), 'NAME')}",
+            next_step=f"--signature {min(usable)}",
         )
     )
 
