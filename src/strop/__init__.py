@@ -13,13 +13,14 @@ __all__ = [
     "StropError",
     "apply",
     "bench",
+    "inspect",
     "load",
     "optimize",
     "verify",
 ]
 
 if TYPE_CHECKING:
-    from strop.api import Result, apply, bench, load, optimize, verify
+    from strop.api import Result, apply, bench, inspect, load, optimize, verify
     from strop.core.contracts import Predictor
     from strop.core.errors import StropError
     from strop.core.evaluation import Goal

@@ -27,6 +27,7 @@ from strop.engine.pairs import Pair, compare
 from strop.engine.running import Declined, Runner
 from strop.engine.store import Store
 from strop.engine.verification import Check, Opened
+from strop.graph.describing import Description
 from strop.graph.reading import Options, detect
 from strop.report.artifact import (
     CERTIFICATE,
@@ -589,13 +590,54 @@ def bench(
         return compare(executor, subjects, names[0], stand, batch, rounds=rounds, seconds=seconds)
 
 
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found.
+
+    Attributes:
+        model: The model as it was read.
+        description: Operations, parameters, multiply-accumulates.
+        engines: For each runtime, the conversions that lead to it; None where none does, with the reason beside.
+    """
+
+    model: Model
+    description: Description
+    engines: dict[str, str]
+
+
+def inspect(model: Any, *, request: Request | None = None) -> Inspection:
+    """Return what a model is and how each engine can be reached from it.
+
+    Args:
+        model: As for `optimize`.
+        request: What is said about the source; see `Request`.
+
+    Raises:
+        ModelError: If it can't be read.
+    """
+    asked = request or Request()
+    with (
+        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
+        LocalExecutor((str(Path.cwd()),)) as executor,
+    ):
+        source, _ = _read_source(model, asked, Path(scratch), executor)
+        lane = "convert" if source.form in _TENSORFLOW else "light"
+        description = executor.call(
+            lane, "strop.graph.describing:describe", source, timeout_seconds=asked.step_seconds
+        )
+    space = Space(source.form, Effort.QUICK, {"cores": 1, "batch": asked.goal.batch})
+    return Inspection(source, description, space.reach())
+
+
 __all__ = [
     "Artifact",
+    "Inspection",
     "Request",
     "Result",
     "Verdict",
     "apply",
     "bench",
+    "inspect",
     "load",
     "optimize",
     "verify",

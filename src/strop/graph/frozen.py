@@ -56,13 +56,11 @@ def freeze(
     ends = [_node(tensor.name) for tensor in frozen.outputs]
     _forget_gradients(definition)
     _shorten_ends(definition, ends)
-    names = _rename_ends(definition, ends, signature.output_names)
+    outputs = [f"{name}:0" for name in _rename_ends(definition, ends, signature.output_names)]
+    definition = _between(definition, (), outputs)
     _add_unread_inputs(definition, signature, batch)
-    return FrozenGraph(
-        definition,
-        tuple(f"{name}:0" for name in _node_names(signature.input_names)),
-        tuple(f"{name}:0" for name in names),
-    )
+    inputs = [f"{name}:0" for name in _node_names(signature.input_names)]
+    return FrozenGraph(definition, tuple(inputs), tuple(outputs))
 
 
 def refrozen(graph: FrozenGraph, signature: Signature) -> FrozenGraph:
@@ -205,14 +203,17 @@ def _forget_gradients(definition: Any) -> None:
 
 
 def _shorten_ends(definition: Any, ends: Sequence[str]) -> None:
-    """Take out, in place, each Identity that only an end reads: one lingers from every tracing before."""
+    """Leave of each end what it reads, in place: no waits (for assertions), and no second Identity before it.
+
+    Each tracing puts another Identity behind the last.
+    """
     by_name = {node.name: node for node in definition.node}
     often = Counter(_node(name) for node in definition.node for name in node.input)
     for end in ends:
+        del by_name[end].input[1:]
         source = by_name[_node(by_name[end].input[0])]
-        if source.op == "Identity" and often[source.name] == 1 and len(source.input) == 1:
+        if source.op == "Identity" and often[source.name] == 1:
             by_name[end].input[0] = source.input[0]
-            definition.node.remove(source)
 
 
 def _rename_ends(definition: Any, ends: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -274,6 +275,7 @@ def _between(definition: Any, inputs: Sequence[str], outputs: Sequence[str]) -> 
 def _settled(new: Any, node: Any, fed: set[str]) -> None:
     new.CopyFrom(node)
     new.attr.pop("_output_shapes", None)  # what was inferred under other shapes
+    new.attr.pop("_class", None)  # beside which node to be placed, that may be cut off
     # A control edge from an input says nothing: there is nothing to wait for.
     new.input[:] = [name for name in node.input if not (name[0] == "^" and f"{name[1:]}:0" in fed)]
     if node.op == "PlaceholderWithDefault":

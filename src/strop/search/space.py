@@ -52,6 +52,21 @@ class Space:
             key=lambda s: s.get("threads", runtime.defaults().get("threads")) != everything,
         )
 
+    def reach(self) -> dict[str, str]:
+        """Return, for each runtime by its title, the conversions that lead to it, or why it can't be reached."""
+        ways, found = self._ways(), {}
+        for runtime in registry.runtimes:
+            missing = runtime.missing()
+            fitting = [steps for form, steps in ways.items() if form in runtime.takes]
+            if missing:
+                found[runtime.title] = f"not installed: {missing.install}"
+            elif fitting:
+                shortest = min(fitting, key=len)
+                found[runtime.title] = " > ".join(step.name for step in shortest) or "as it is"
+            else:
+                found[runtime.title] = "no conversion leads there from this form"
+        return found
+
     def float_routes(self) -> list[Recipe]:
         """Return recipes of conversions alone: to each form by the shortest way, in each engine."""
         recipes = []

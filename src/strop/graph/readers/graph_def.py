@@ -24,6 +24,7 @@ _NO_OUTPUTS = frozenset(
         "RestoreV2", "SaveV2", "ScalarSummary", "ShardedFilename",
     }
 )  # fmt: skip
+_PIPELINES = ("Iterator", "Dataset", "Queue")
 _VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
 
 
@@ -113,6 +114,7 @@ def _ends(graph: Any) -> list[Any]:
         for operation in graph.get_operations()
         if operation.type not in _NO_OUTPUTS
         and operation.outputs
+        and not any(word in operation.type for word in _PIPELINES)
         and not any(tensor.consumers() for tensor in operation.outputs)
         and not operation._control_outputs
     ]
@@ -160,7 +162,7 @@ def _fed(outputs: Sequence[Any], switches: Sequence[Any]) -> Iterator[Any]:
 def _is_from_pipeline(placeholder: Any) -> bool:
     """Say whether a placeholder's default is drawn from a data set or a queue."""
     return any(
-        "Iterator" in operation.type or "Queue" in operation.type
+        any(word in operation.type for word in _PIPELINES)
         for operation in _operations_between((), placeholder.inputs)
     )
 

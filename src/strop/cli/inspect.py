@@ -1,0 +1,40 @@
+"""`strop inspect`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from strop.cli.options import options_of, source_options
+
+
+@click.command()
+@click.argument("model")
+@source_options
+def command(model: str, **given: Any) -> None:
+    """Say what MODEL is: form, signature, size, operations, and which engines can run it."""
+    from strop.api import Request, inspect
+    from strop.core.evaluation import Measurement
+    from strop.report.words import quantity
+
+    found = inspect(model, request=Request(options=options_of(given)))
+    source, description = found.model, found.description
+    click.echo(
+        f"{model}: {source.form}, {quantity(Measurement.exact(source.size_bytes, 'bytes'))}"
+    )
+    for spec in source.signature.inputs:
+        click.echo(f"  in   {spec}")
+    for spec in source.signature.outputs:
+        click.echo(f"  out  {spec}")
+    if source.binding.batch:
+        click.echo(f"  batches of {source.binding.batch} only")
+    for note in source.facts.get("notes", ()):
+        click.echo(f"  {note}")
+    macs = "not known" if description.macs is None else f"{description.macs:,}"
+    click.echo(f"\n{description.parameters:,} parameters, {macs} multiply-accumulates a sample")
+    listing = ", ".join(f"{count} {kind}" for kind, count in description.operations.items())
+    click.echo(f"operations: {listing}")
+    click.echo("\nengines:")
+    for title, way in found.engines.items():
+        click.echo(f"  {title:14s} {way}")
