@@ -1,0 +1,199 @@
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from strop.core.errors import ModelError, UnsafeModelError
+from strop.graph.keras_files import configuration, has_foreign_code, load, needs_repair, save
+from strop.graph.quiet import quiet
+from tests import models
+
+DATA = Path(os.environ.get("STROP_DATA", Path(__file__).parents[3] / "shared" / "data"))
+needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"there is no {DATA}")
+
+
+@pytest.fixture
+def lambda_model():
+    import keras
+
+    x = keras.Input((4,))
+    inner = keras.Model(x, keras.layers.Lambda(lambda v: v * 2, name="twice")(x))
+    return keras.Model(x, keras.layers.Dense(2)(inner(x)))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_lambda_however_deep_is_refused_with_the_flag_that_allows_it(
+    lambda_model, tmp_path, suffix
+):
+    path = tmp_path / f"model{suffix}"
+    lambda_model.save(path)
+
+    with pytest.raises(UnsafeModelError) as caught:
+        load(path)
+
+    assert caught.value.allow == "lambda"
+    assert str(caught.value) == (
+        f"'{path}' has a Lambda layer ('twice'), which is Python code inside the file.\n"
+        "Loading it would run that code. If you trust where it comes from, allow it:\n"
+        "  --allow lambda"
+    )
+
+
+def test_a_lambda_that_is_allowed_is_loaded(lambda_model, tmp_path):
+    lambda_model.save(tmp_path / "model.keras")
+    x = np.ones((1, 4), np.float32)
+
+    loaded = load(tmp_path / "model.keras", allow={"lambda"})
+
+    np.testing.assert_array_equal(np.asarray(loaded(x)), np.asarray(lambda_model(x)))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_an_unknown_class_is_named(tmp_path, suffix):
+    import keras
+
+    class Shift(keras.layers.Layer):
+        def call(self, x):
+            return x + 1
+
+    x = keras.Input((4,))
+    keras.Model(x, Shift()(x)).save(tmp_path / f"model{suffix}")
+
+    with pytest.raises(ModelError, match="'Shift', which Keras does not have") as caught:
+        load(tmp_path / f"model{suffix}")
+
+    assert not isinstance(caught.value, UnsafeModelError)
+
+
+def test_an_unknown_function_is_named(tmp_path):
+    import keras
+
+    def double(x):
+        return x * 2
+
+    x = keras.Input((4,))
+    keras.Model(x, keras.layers.Dense(2, activation=double)(x)).save(tmp_path / "model.keras")
+
+    with pytest.raises(ModelError, match="the function 'double', which Keras does not have"):
+        load(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_file_cut_short_is_a_model_error(tmp_path, suffix, share):
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    models.convnet().save(whole)
+    cut.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+
+    with pytest.raises(ModelError):
+        load(cut)
+
+
+def test_weights_without_a_model_are_refused(tmp_path):
+    models.convnet().save_weights(tmp_path / "model.weights.h5")
+
+    with pytest.raises(ModelError, match="holds weights only, no model"):
+        load(tmp_path / "model.weights.h5")
+
+
+def test_a_zip_archive_that_is_no_model_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        load(tmp_path / "model.keras")
+
+
+def _as_keras_2(path, layer, argument, value):
+    """Write `argument` into the configuration of each `layer` of an .h5 file, as Keras 2 did."""
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        for part in config["config"]["layers"]:
+            if part["class_name"] == layer:
+                part["config"][argument] = value
+        file.attrs["model_config"] = json.dumps(config)
+
+
+def test_stray_arguments_of_keras_2_are_dropped_and_the_file_is_left_alone(tmp_path):
+    model, path = models.convnet(), tmp_path / "model.h5"
+    model.save(path)
+    _as_keras_2(path, "DepthwiseConv2D", "groups", 1)
+    before = path.read_bytes()
+    x = np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype(np.float32)
+
+    loaded = load(path)
+
+    np.testing.assert_array_equal(np.asarray(loaded(x)), np.asarray(model(x)))
+    assert needs_repair(path)
+    assert path.read_bytes() == before
+
+
+def test_time_major_recurrence_is_not_taken_for_batch_major(tmp_path):
+    import keras
+
+    path = tmp_path / "model.h5"
+    keras.Sequential([keras.Input((3, 2)), keras.layers.LSTM(4)]).save(path)
+    _as_keras_2(path, "LSTM", "time_major", True)
+
+    with pytest.raises(ModelError, match="time_major"):
+        load(path)
+
+
+def test_time_major_that_says_nothing_is_dropped(tmp_path):
+    import keras
+
+    path = tmp_path / "model.h5"
+    keras.Sequential([keras.Input((3, 2)), keras.layers.LSTM(4)]).save(path)
+    _as_keras_2(path, "LSTM", "time_major", False)
+
+    assert load(path).output_shape == (None, 4)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("mlperf_tiny/streaming_wakeword/str_ww_ref_model.h5", 3),  # groups
+        ("keras/mini_xception/fer2013_mini_XCEPTION.99-0.65.hdf5", 7),  # Keras 2.0
+        ("keras/fashion_mnist_cnn/fashion_mnist_cnn.h5", 10),
+    ],
+)
+def test_legacy_files_of_others_are_loaded(name, classes):
+    with quiet():  # Keras warns of what Keras 2 wrote
+        loaded = load(DATA / "models" / name)
+
+    assert loaded.output_shape == (None, classes)
+
+
+def test_a_model_of_keras_alone_is_saved_as_a_keras_file(tmp_path):
+    path, is_keras = save(models.convnet(), tmp_path)
+
+    assert is_keras
+    assert not has_foreign_code(configuration(path))
+
+
+def test_a_model_with_code_of_its_own_is_exported(tmp_path):
+    path, is_keras = save(models.subclassed(), tmp_path)
+
+    assert not is_keras
+    assert (path / "saved_model.pb").exists()
+    assert not (tmp_path / "model.keras").exists()
+
+
+def test_a_class_registered_here_alone_does_not_count_as_known(tmp_path):
+    import keras
+
+    @keras.saving.register_keras_serializable("here")
+    class Shift(keras.layers.Layer):
+        def call(self, x):
+            return x + 1
+
+    x = keras.Input((4,))
+    path, is_keras = save(keras.Model(x, Shift()(x)), tmp_path)
+
+    assert not is_keras
+    assert path.is_dir()

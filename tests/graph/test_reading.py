@@ -1,0 +1,116 @@
+import pytest
+
+from strop.core.errors import ModelError, UnsafeModelError
+from strop.core.model import Form
+from strop.graph.quiet import quiet
+from strop.graph.reading import Options, detect, read
+from tests import models
+
+
+def test_nothing_there_says_what_a_model_is(tmp_path):
+    with pytest.raises(ModelError) as caught:
+        detect(tmp_path / "gone.keras")
+
+    assert str(caught.value) == (
+        f"there is no '{tmp_path}/gone.keras'.\n"
+        "A model is one of: .keras, .h5, .hdf5, a SavedModel folder, .pb, .tflite, .onnx, "
+        ".xml (OpenVINO)."
+    )
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".pb", ".tflite", ".onnx", ".xml"])
+def test_an_empty_file_is_called_empty(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.touch()
+
+    with pytest.raises(ModelError, match="is empty"):
+        detect(path)
+
+
+def test_an_hdf5_file_named_keras_is_told_its_name(tmp_path):
+    model = tmp_path / "model.h5"
+    models.convnet().save(model)
+    wrong = model.rename(tmp_path / "model.keras")
+
+    with pytest.raises(ModelError) as caught:
+        detect(wrong)
+
+    assert str(caught.value) == (
+        f"'{wrong}' is not what its name says: it is an HDF5 file, as Keras 2 wrote them.\n"
+        "Give it the suffix that belongs to it.\n"
+        f"  mv {wrong} {tmp_path}/model.h5"
+    )
+
+
+def test_a_zip_archive_named_h5_is_told_its_name(tmp_path):
+    model = tmp_path / "model.keras"
+    models.convnet().save(model)
+
+    with pytest.raises(ModelError, match="it is a zip archive, as Keras 3 writes them"):
+        detect(model.rename(tmp_path / "model.h5"))
+
+
+def test_a_keras_file_cut_short_is_called_cut_short(tmp_path):
+    path = tmp_path / "model.keras"
+    models.convnet().save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+
+    with pytest.raises(ModelError, match="is cut short: it begins as a zip archive"):
+        detect(path)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".tflite", ".xml"])
+def test_text_under_a_models_name_is_not_a_model(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.write_text("import this")
+
+    with pytest.raises(ModelError, match="is not what its name says"):
+        detect(path)
+
+
+@pytest.mark.parametrize("suffix", [".pb", ".pbtxt", ".onnx"])
+def test_text_is_no_protobuf_either(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.write_text("import this")
+
+    with pytest.raises(ModelError):
+        read(path, tmp_path)
+
+
+def test_what_a_lambda_was_allowed_at_stays_allowed_later(tmp_path):
+    import keras
+
+    from strop.graph.keras_files import opened
+
+    x = keras.Input((4,))
+    keras.Model(x, keras.layers.Lambda(lambda v: v * 2)(x)).save(tmp_path / "model.keras")
+
+    with pytest.raises(UnsafeModelError):
+        read(tmp_path / "model.keras", tmp_path)
+    model = read(tmp_path / "model.keras", tmp_path, Options(allow=frozenset({"lambda"})))
+
+    assert model.form is Form.KERAS
+    assert opened(model).output_shape == (None, 4)
+
+
+def test_a_fixed_batch_is_told(tmp_path):
+    import keras
+
+    x = keras.Input(batch_shape=(2, 4))
+    keras.Model(x, keras.layers.Dense(3)(x)).save(tmp_path / "model.keras")
+
+    model = read(tmp_path / "model.keras", tmp_path)
+
+    assert model.signature.batch == model.binding.batch == 2
+
+
+def test_string_inputs_are_named_with_how_to_split_them_off(tmp_path):
+    import keras
+
+    words = keras.Input((1,), dtype="string", name="words")
+    look_up = keras.layers.StringLookup(vocabulary=["a", "b"])
+    with quiet():
+        keras.Model(words, look_up(words)).export(str(tmp_path / "model"), verbose=False)
+
+    with pytest.raises(ModelError, match=r"takes strings \(words\), which most engines can't"):
+        read(tmp_path / "model", tmp_path)
