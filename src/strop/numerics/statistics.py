@@ -99,6 +99,10 @@ def ratio_interval(
     )
     widening = _widening(logs, confidence)
     low, high = centre - (centre - low) * widening, centre + (high - centre) * widening
+    # With hardly two independent rounds left, Student's quantile takes the interval anywhere. A centre further from all
+    # rounds than they are from each other is not to be feared, however they hang together.
+    reach = float(np.ptp(logs))
+    low, high = max(low, logs.min() - reach), min(high, logs.max() + reach)
     return Interval(math.exp(centre), math.exp(low), math.exp(high))
 
 
