@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import tempfile
 from collections.abc import Sequence
@@ -239,7 +239,7 @@ def _optimize(
         machine.to_json(),
         versions(),
         asked.command,
-        datetime.datetime.now(datetime.UTC).date().isoformat(),
+        dt.datetime.now(dt.UTC).date().isoformat(),
         str(asked.effort),
     )
     if outcome.best and outcome.model:

@@ -75,7 +75,8 @@ class _Table:
             0,
             self._started,
         )
-        self._trying, self._left = "", None
+        self._trying = ""
+        self._left: float | None = None
         self._trials: list[TrialFinished] = []
         self._live = Live(
             console=self._console,

@@ -258,10 +258,11 @@ class Session(abc.ABC):
     def clone(self) -> Session:
         """Return another session of the same model, for another thread; weights shared if it can be."""
 
-    def reset(self) -> None:
+    # Most sessions keep no state and hold nothing, so doing nothing is the right answer of these two.
+    def reset(self) -> None:  # noqa: B027
         """Forget the state that calls leave behind, where the model keeps any."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Give back what the engine holds (threads, memory)."""
 
 

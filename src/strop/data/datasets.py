@@ -61,7 +61,7 @@ def read_object(given: Any, reader: Reader) -> RawSamples:
     Raises:
         SamplesError: If it is none of these, or does not fit.
     """
-    if isinstance(given, np.ndarray) or isinstance(given, Mapping):
+    if isinstance(given, np.ndarray | Mapping):
         return _from_mapping(given, reader)
     if isinstance(given, tuple) and len(given) == 2:
         if all(isinstance(part, tuple) and len(part) == 2 for part in given):

@@ -34,8 +34,10 @@ class RawSamples:
 
     def each(self, change: Callable[[Samples], Samples]) -> RawSamples:
         """Return the same with every part changed."""
-        parts = {name: getattr(self, name) for name in ("whole", "train", "test")}
-        return replace(self, **{n: change(part) if part else None for n, part in parts.items()})
+        whole, train, test = (
+            change(part) if part else None for part in (self.whole, self.train, self.test)
+        )
+        return replace(self, whole=whole, train=train, test=test)
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,13 @@ class Preparation:
             array = array.astype(np.float32) / np.float32(127.5) - np.float32(1)
         elif self.mode == "torch":
             mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-            array = (array.astype(np.float32) / 255 - np.float32(mean)) / np.float32(deviation)
+            array = (array.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(
+                deviation, np.float32
+            )
         elif self.mode == "caffe":
-            array = array.astype(np.float32)[..., ::-1] - np.float32((103.939, 116.779, 123.68))
+            array = array.astype(np.float32)[..., ::-1] - np.array(
+                (103.939, 116.779, 123.68), np.float32
+            )
         return np.ascontiguousarray(array, np.float32) if self.mode else array
 
 

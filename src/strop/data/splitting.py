@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from strop.core.samples import Samples, Splits
+from strop.core.samples import SPLITS, Samples, Splits
 from strop.core.signature import Arrays, Shape, Signature
 from strop.data.raw import RawSamples
 
@@ -41,9 +41,8 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
             parts["train"], parts[name] = _capped(parts, name, MOST_JUDGED)
         chosen = {name: whole.take(np.sort(index)) for name, index in parts.items()}
     else:
-        assert raw.train is not None and raw.test is not None, (
-            "a source gives a whole, or both parts"
-        )
+        assert raw.train is not None  # noqa: S101 - a source gives a whole, or both parts
+        assert raw.test is not None  # noqa: S101
         share = min(0.2, MOST_CALIBRATE / len(raw.train))
         first = _divide(raw.train, {"train": 1 - share, "calibrate": share}, random)
         second = _divide(raw.test, {"select": 0.5, "confirm": 0.5}, random)
@@ -52,7 +51,8 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
             for n, i in first.items()
         }
         chosen |= {n: raw.test.take(np.sort(index[:MOST_JUDGED])) for n, index in second.items()}
-    return Splits(**chosen, notes=(*raw.notes, *_notes(chosen)))
+    train, calibrate, select, confirm = (chosen[name] for name in SPLITS)
+    return Splits(train, calibrate, select, confirm, notes=(*raw.notes, *_notes(chosen)))
 
 
 def _capped(
@@ -149,9 +149,14 @@ def synthesize(
     """
     random = np.random.default_rng(seed)
     narrowed = signature.with_shapes(shapes or {})
-    parts = [Samples(_made(narrowed, n, random)) for n in (0, count // 2, count, count)]
+    train, calibrate, select, confirm = (
+        Samples(_made(narrowed, n, random)) for n in (0, count // 2, count, count)
+    )
     return Splits(
-        *parts,
+        train,
+        calibrate,
+        select,
+        confirm,
         synthetic=True,
         notes=(
             "no samples were given, so inputs were made from the signature. Agreement with the original on "

@@ -122,14 +122,14 @@ class EngineContext(Context):
         self._splits = self.bench.samples()
 
     @property
-    def calibration(self) -> Samples:
+    def calibration(self) -> Samples:  # noqa: D102 - inherited
         return self._splits.calibrate
 
     @property
-    def training(self) -> Samples:
+    def training(self) -> Samples:  # noqa: D102 - inherited
         return self._splits.train
 
-    def evaluate(self, model: Model, *tail: Pass) -> Fidelity:
+    def evaluate(self, model: Model, *tail: Pass) -> Fidelity:  # noqa: D102 - inherited
         for step in tail:
             folder = Path(tempfile.mkdtemp(prefix="tail-", dir=self.workspace))
             inner = EngineContext(self.bench, folder)
@@ -142,5 +142,5 @@ class EngineContext(Context):
             runtime = home_runtime(model.form)()
         return self.bench.judge(model, runtime, most=self.bench.judged)
 
-    def progress(self, fraction: float, note: str = "") -> None:
+    def progress(self, fraction: float, note: str = "") -> None:  # noqa: D102 - inherited
         self.report(fraction, note)

@@ -182,15 +182,12 @@ def _child() -> None:
     predictor.run(one_batch(model.signature, model.binding.batch or request["batch"]))
     answered = time.time()
     resident = me.memory_info().rss
-    print(
-        json.dumps(
-            {
-                "answered": answered,
-                "peak": max(_peak_bytes(), resident) - baseline,
-                "resident": resident,
-            }
-        )
-    )  # noqa: T201, E501
+    found = {
+        "answered": answered,
+        "peak": max(_peak_bytes(), resident) - baseline,
+        "resident": resident,
+    }
+    sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
     os._exit(0)  # engines' finalizers are not what is measured
 

@@ -68,10 +68,8 @@ def answer_all(
                         f"the model's own output '{spec.name}' is not finite: {share:.1%} of its values are "
                         "NaN or infinite"
                     )
-            np.savez(
-                target / f"{name}.npz",
-                **{f"output_{i}": o for i, o in enumerate(outputs)},
-            )
+            arrays: dict[str, Any] = {f"output_{i}": o for i, o in enumerate(outputs)}
+            np.savez(target / f"{name}.npz", **arrays)
             if name == "select":
                 few = samples.head(64)
                 again = predict_all(predictor, few)
@@ -108,9 +106,10 @@ def apply_pass(
         bench, Path(workspace), runtime=runtime, settings=settings, report=progress
     )
     outcome = chosen.apply(model, context)
-    if isinstance(outcome, Model) and chosen.exactness is not Exactness.LOSSY:
-        if not any("quantize" in line for line in model.lineage):
-            check_answers(outcome, bench)
+    keeps_answers = chosen.exactness is not Exactness.LOSSY
+    is_float = not any("quantize" in line for line in model.lineage)
+    if keeps_answers and is_float and isinstance(outcome, Model):
+        check_answers(outcome, bench)
     return outcome
 
 

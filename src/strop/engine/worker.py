@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 
@@ -73,7 +73,7 @@ class Worker:
                 # A group of its own: Ctrl-C reaches us alone, and we decide what becomes of it.
                 start_new_session=True,
             )
-            assert process.stdin is not None
+            assert process.stdin is not None  # noqa: S101 - it was asked for above
             address = listener.address
             place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
             process.stdin.write(f"{place}\n{key.hex()}\n".encode())
@@ -264,7 +264,7 @@ def main() -> None:
     address = (host, int(port)) if host and port.isdigit() else place
     with Client(address, authkey=key) as connection:
         _end_with_parent()
-        _serve(cast(Connection, connection))
+        _serve(connection)
     # Engines' own threads and finalizers may hang or abort on the way out; nothing here needs them.
     sys.stdout.flush()
     os._exit(0)

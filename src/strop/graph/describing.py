@@ -91,7 +91,8 @@ def _of_graph(definition: Any, model: Model) -> Description:
 
 
 def _is_parameter(op: Any) -> bool:
-    return op.type == "Const" and op.outputs[0].dtype.is_floating and op.outputs[0].shape.rank > 0
+    value = op.outputs[0] if op.type == "Const" else None
+    return value is not None and bool(value.dtype.is_floating and value.shape.rank > 0)
 
 
 def _inner_of_graph(op: Any, sizes: list[list[int | None]]) -> int:

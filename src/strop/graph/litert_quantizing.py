@@ -60,7 +60,7 @@ def quantized(
                 )
             found = None
             if work.need_calibration:
-                assert calibration is not None, "static rules come with samples"
+                assert calibration is not None  # noqa: S101 - static rules come with samples
                 found = work.calibrate(
                     _calibration_data(model, signed, calibration), num_threads=2
                 )

@@ -66,9 +66,7 @@ def _turn_away() -> None:
         if _depth > 1:
             return
         _flush()
-        for descriptor in (1, 2):
-            if _is_shown(descriptor):
-                _kept.append((descriptor, os.dup(descriptor)))
+        _kept.extend((number, os.dup(number)) for number in (1, 2) if _is_shown(number))
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for descriptor, _ in _kept:
             os.dup2(nowhere, descriptor)

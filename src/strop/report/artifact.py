@@ -41,7 +41,8 @@ def write_artifact(
         OutputError: If there is no room.
     """
     best, model = outcome.best, outcome.model
-    assert best is not None and model is not None, "only a winner is written"
+    assert best is not None  # noqa: S101 - only a winner is written
+    assert model is not None  # noqa: S101
     pair = outcome.pair_of(best)
     extra = {
         "measurements": best.evaluation.to_json()["measurements"] if best.evaluation else {},
@@ -153,7 +154,7 @@ def write_reference(model: Model, runtime: str, settings: dict[str, Value], fold
     inputs = one_batch(model.signature, model.binding.batch or 2, seed=7)
     with registry.runtimes.get(runtime).from_settings(settings).open(model) as predictor:
         outputs = predictor.run(inputs)
-    arrays = {f"input_{i}": array for i, array in enumerate(inputs.values())}
+    arrays: dict[str, Any] = {f"input_{i}": array for i, array in enumerate(inputs.values())}
     arrays |= {f"output_{i}": array for i, array in enumerate(outputs)}
     np.savez(Path(folder) / REFERENCE, **arrays)
 

@@ -69,12 +69,12 @@ class Space:
 
     def float_routes(self) -> list[Recipe]:
         """Return recipes of conversions alone: to each form by the shortest way, in each engine."""
-        recipes = []
-        for form, steps in self._ways().items():
-            for runtime in self._engines_at(form, steps):
-                for settings in self.settings(runtime):
-                    recipes.append(Recipe(steps, runtime.name, settings))
-        return recipes
+        return [
+            Recipe(steps, runtime.name, settings)
+            for form, steps in self._ways().items()
+            for runtime in self._engines_at(form, steps)
+            for settings in self.settings(runtime)
+        ]
 
     def alternatives(self) -> list[Recipe]:
         """Return the float routes with a conversion's other settings, in the engines' first settings."""

@@ -525,7 +525,8 @@ class Study:
         ]
 
         def drop(trial: Trial) -> float:
-            assert trial.evaluation and trial.evaluation.fidelity
+            assert trial.evaluation  # noqa: S101 - chosen above for having both
+            assert trial.evaluation.fidelity  # noqa: S101
             return trial.evaluation.fidelity.drop.value
 
         return min(judged, key=drop, default=None)

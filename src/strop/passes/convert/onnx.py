@@ -56,8 +56,9 @@ class ConvertToONNX(Pass):
         from strop.graph.frozen import frozen_of
 
         graph = frozen_of(model)
-        names = tuple(
-            tuple(n.split(":")[0] for n in side) for side in (graph.inputs, graph.outputs)
+        inputs, outputs = (
+            [n.split(":")[0] for n in side] for side in (graph.inputs, graph.outputs)
         )
+        names = inputs, outputs
         to_onnx(graph, path, names, opset=self.opset, batch=batch)
         return Binding.plain(model.signature, *names, batch=batch)

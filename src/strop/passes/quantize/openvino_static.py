@@ -83,7 +83,7 @@ class QuantizeStaticOpenVINO(Pass):
             raise QuantizationError(
                 f"no repair found: with all {len(ranked)} layers in float the limit is still missed"
             )
-        reasons = {name: "it hurt the answers most" for name in kept}
+        reasons = dict.fromkeys(kept, "it hurt the answers most")
         facts = {**tried[kept].facts["left_in_float"], **reasons}
         return replace(tried[kept], facts={**tried[kept].facts, "left_in_float": facts})
 
