@@ -194,7 +194,8 @@ class Goal:
             return "gives outputs that are not finite"
         drop, limit = fidelity.drop, max(self.max_drop, fidelity.floor)
         if drop.value > limit:
-            return f"{fidelity.drop_of} drops by {drop.value:.4g}, more than the limit {limit:g}"
+            verb = "is" if fidelity.drop_of == "relative error" else "drops by"
+            return f"{fidelity.drop_of} {verb} {drop.value:.4g}, more than the limit {limit:g}"
         if self.confidence is not None and drop.high > limit:
             return (
                 f"{fidelity.drop_of} may drop by {drop.high:.4g} "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from strop.core.errors import ConversionError
 
 _NOISE = (
@@ -30,7 +32,9 @@ def refusal(converter: str, error: BaseException) -> ConversionError:
         converter: Its name as people know it (``the LiteRT converter``).
         error: What it raised.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # MLIR names where an operation comes from, through all callers, before it says what is wrong with it.
+    text = re.sub(r"(<unknown>:0: error: )?loc\(.*\): (error: )?", "error: ", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     clean = [line for line in lines if not line.startswith(_NOISE)] or lines
     telling = [line for line in clean if any(word in line.lower() for word in _TELLING)]
     gist = (telling or clean or [type(error).__name__])[0]
