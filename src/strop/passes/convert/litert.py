@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from typing import final
 
 from strop.core.contracts import LITERT, TENSORFLOW, Context, Exactness, Pass, Unchanged
-from strop.core.errors import ConversionError
+from strop.core.errors import ConversionError, message
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
+
+_LOOP = message(
+    "LiteRT runs a loop over time only at a batch size that is known when it is traced.",
+    "Fix it when the graph is frozen.",
+    next_step="convert.graph_def(batch=1)",
+)
 
 
 @final
@@ -46,5 +52,7 @@ class ConvertToLiteRT(Pass):
                 raise
             # The converter lets errors of every kind through.
             except Exception as error:
+                if "TensorListReserve" in str(error):
+                    raise ConversionError(_LOOP) from error
                 raise refusal("the LiteRT converter", error) from error
         return model.derive(self, Form.LITERT, path, binding)
