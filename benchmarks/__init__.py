@@ -1,0 +1,1 @@
+"""What strop is measured against, and what reproduces it."""

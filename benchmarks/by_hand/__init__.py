@@ -1,0 +1,16 @@
+"""Each engine used by hand: what a good engineer does from that engine's own documentation.
+
+This is what strop is measured against. It was written before strop could optimize anything and is
+left alone since; it imports nothing of strop. The rules it follows:
+
+* the engine's documented way, with the settings its documentation recommends for the situation
+  (a CPU, one request at a time, the batch size known), and no tuning beyond that;
+* where the documented way fails on a model, the documented way round it, where there is one: a
+  fixed batch for recurrent networks in LiteRT, the v1 loader for a TF1-style SavedModel;
+* what fails all the same is a result too, with the engine's own words.
+
+`ways.WAYS` is the list. One way on one case, in processes of its own::
+
+    python -m benchmarks.by_hand --case resnet8 --entry openvino_int8 --batch 1 --out result.json
+    python -m benchmarks.by_hand --case resnet8 --entry openvino_int8 --batch 1 --serve
+"""

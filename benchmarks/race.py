@@ -1,0 +1,135 @@
+"""What strop chose against the best by hand: in turn, round by round, each in a process of its own.
+
+Both are timed by the same clock over the same samples. ``python -m benchmarks.race --case=resnet8 --batch=1
+--artifact=FOLDER`` serves an artifact of strop's by the protocol of ``python -m benchmarks.by_hand --serve``.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from benchmarks.by_hand.judge import Clock
+from benchmarks.by_hand.way import Opened, Workplace
+from benchmarks.cases import case_named
+from benchmarks.places import cache_folder
+from strop.numerics.statistics import Interval, ratio_interval
+
+ROUNDS = 24
+_ROUND_SECONDS = 0.15
+
+
+class Runner:
+    """A process that holds an opened model and times calls when asked.
+
+    Args:
+        command: What starts it; it answers ``ready`` and then each ``time N``.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        answer = self._read()
+        if not answer.get("ready"):
+            self.close()
+            raise RuntimeError(str(answer.get("error", "the process ended"))[:500])
+        self._calls = 1
+        self._calls = max(1, int(_ROUND_SECONDS / self.round()))
+
+    def round(self) -> float:
+        """Return the median seconds of a call in one round."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"time {self._calls}\n")
+        self._process.stdin.flush()
+        return float(np.median(self._read()["seconds"]))
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        return json.loads(line) if line else {}
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Race:
+    """The outcome of a race.
+
+    Attributes:
+        ratio: strop's time over the other's, with its 95 % interval.
+        strop_ms: strop's median of rounds.
+        other_ms: The other's.
+    """
+
+    ratio: Interval
+    strop_ms: float
+    other_ms: float
+
+
+def race(case: str, batch: int, way: str, artifact: Path) -> Race:
+    """Return how strop's artifact fares against a way by hand."""
+    common = [f"--case={case}", f"--batch={batch}"]
+    by_hand = [sys.executable, "-m", "benchmarks.by_hand", *common, f"--entry={way}", "--serve"]
+    ours = [sys.executable, "-m", "benchmarks.race", *common, f"--artifact={artifact}"]
+    order = np.random.default_rng(0)
+    times: dict[str, list[float]] = {"strop": [], "other": []}
+    with Runner(ours) as strop, Runner(by_hand) as other:
+        runners = {"strop": strop, "other": other}
+        for _ in range(ROUNDS):
+            for name in order.permutation(list(runners)):
+                times[name].append(runners[name].round())
+    ratio = ratio_interval(times["strop"], times["other"])
+    middle = {name: float(np.median(rounds)) * 1e3 for name, rounds in times.items()}
+    return Race(ratio, middle["strop"], middle["other"])
+
+
+def main() -> int:
+    """Serve an artifact."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.race")
+    parser.add_argument("--case", required=True)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--artifact", type=Path, required=True)
+    arguments = parser.parse_args()
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    import strop
+
+    predictor = strop.load(arguments.artifact)
+    folder = cache_folder() / "by_hand" / arguments.case
+    workplace = Workplace(case_named(arguments.case), arguments.batch, folder)
+    clock = Clock(Opened(predict=lambda inputs: predictor.run(inputs)), workplace)
+    clock.warm_up()
+    answers.write(json.dumps({"ready": True}) + "\n")
+    for line in sys.stdin:
+        match line.split():
+            case ["time", count]:
+                answers.write(json.dumps({"seconds": clock.time_calls(int(count))}) + "\n")
+            case _:
+                break
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
