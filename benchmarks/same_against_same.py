@@ -46,6 +46,10 @@ def main() -> int:
                 rounds=arguments.rounds,
                 seconds=arguments.seconds,
             )
+            print(
+                f"{pair.ratio.value:.4f} ({pair.ratio.low:.4f} to {pair.ratio.high:.4f})",
+                flush=True,
+            )
             declared += pair.ratio.high < 1 or pair.ratio.low > 1
             if time % 10 == 0:
                 print(f"{declared} false winners in {time}", flush=True)
