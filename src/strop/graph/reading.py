@@ -11,6 +11,8 @@ from pathlib import Path
 from strop.core.errors import ModelError, StropError, message
 from strop.core.model import Form, Model
 from strop.core.signature import Shape
+from strop.graph.quiet import quiet
+from strop.graph.refusal import gist
 
 _SUFFIXES = {
     ".keras": Form.KERAS,
@@ -21,6 +23,14 @@ _SUFFIXES = {
     ".tflite": Form.LITERT,
     ".onnx": Form.ONNX,
     ".xml": Form.OPENVINO,
+}
+_TITLES = {
+    Form.KERAS: "a Keras model",
+    Form.SAVED_MODEL: "a SavedModel",
+    Form.GRAPH_DEF: "a frozen graph",
+    Form.LITERT: "a LiteRT flatbuffer",
+    Form.ONNX: "an ONNX model",
+    Form.OPENVINO: "an OpenVINO model",
 }
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
@@ -78,14 +88,14 @@ def detect(path: Path) -> Form:
     if named and found and named is not found:
         raise ModelError(
             message(
-                f"'{path}' is not what its name says: its content is that of a {found} model.",
+                f"'{path}' is not what its name says: its content is that of {_TITLES[found]}.",
                 "Give it the suffix that belongs to it.",
             )
         )
     if named and not found and named in (Form.KERAS, Form.LITERT, Form.OPENVINO):
         raise ModelError(
             message(
-                f"'{path}' is not what its name says: it does not begin as a {named} model does.",
+                f"'{path}' is not what its name says: it does not begin as {_TITLES[named]} does.",
                 "It may be cut short, or another kind of file.",
             )
         )
@@ -152,15 +162,15 @@ def read(path: Path, workspace: Path, options: Options | None = None) -> Model:
     form = detect(path)
     reader = importlib.import_module(f"strop.graph.readers.{form}")
     try:
-        model: Model = reader.read(path, workspace, options or Options())
+        with quiet():
+            model: Model = reader.read(path, workspace, options or Options())
     except StropError:
         raise
     # Parsers of broken files raise errors of every kind; each means that the file can't be read.
     except Exception as error:
-        gist = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise ModelError(
             message(
-                f"'{path}' can't be read as a {form} model: {type(error).__name__}: {gist[:200]}",
+                f"'{path}' can't be read as {_TITLES[form]}: {gist(error)[:200]}",
                 "It may be cut short or damaged.",
             )
         ) from error

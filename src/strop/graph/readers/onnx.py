@@ -26,6 +26,8 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
     _refuse_far_data(path, options)
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = 4
+    # It is opened to be looked at only.
+    session_options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         str(path), session_options, providers=["CPUExecutionProvider"]
     )
