@@ -15,9 +15,9 @@ def test_a_value_inside_the_range_comes_back_within_half_a_step(one, other, shar
     grid = grid_for_range(np.array(low), np.array(high), bits=bits)
     value = np.array(low + share * (high - low))
     back = grid.decode(grid.encode(value))
-    # Half a step by rounding; half more at the ends, because the zero point is rounded to a code. Then float32.
-    rounding = 4 * np.finfo(np.float32).eps * max(abs(low), abs(high))
-    assert abs(float(back) - float(value)) <= float(grid.scale) * (1 + 1e-6) + rounding
+    # Half a step; besides, the scale and the result are each rounded to float32, to one part in 2**24 of at
+    # most 2**bits steps.
+    assert abs(float(back) - float(value)) <= (0.5 + 2.0 ** (bits - 23)) * float(grid.scale)
 
 
 @given(reals, reals, bits)
@@ -34,6 +34,28 @@ def test_decoding_then_encoding_changes_no_code(one, other, bits):
     grid = grid_for_range(np.array(low), np.array(high), bits=bits)
     codes = np.arange(grid.low, grid.high + 1)
     np.testing.assert_array_equal(grid.encode(grid.decode(codes)), codes)
+
+
+@given(reals, reals, reals, reals, bits)
+def test_larger_values_never_get_smaller_codes(one, other, this, that, bits):
+    grid = grid_for_range(np.array(min(one, other)), np.array(max(one, other)), bits=bits)
+    assert grid.encode(np.array(min(this, that))) <= grid.encode(np.array(max(this, that)))
+
+
+@given(st.permutations(range(5)))
+def test_channels_have_grids_of_their_own(order):
+    low = np.array([-1.0, -0.5, 0.0, -3.0, 0.25])
+    high = np.array([1.0, 0.0, 2.0, 5.0, 0.5])
+    values = np.linspace(low, high, 9)
+
+    grid, moved = grid_for_range(low, high), grid_for_range(low[order], high[order])
+
+    np.testing.assert_array_equal(grid.encode(values)[:, order], moved.encode(values[:, order]))
+
+
+def test_nan_has_no_code():
+    with pytest.raises(ValueError, match="got NaN"):
+        grid_for_range(np.array(-1.0), np.array(1.0)).encode(np.array([0.0, np.nan]))
 
 
 def test_values_outside_get_the_ends():

@@ -28,6 +28,25 @@ def test_a_candidate_that_is_not_finite_is_infinitely_far(bad):
     assert similarity.sqnr_db(reference, candidate) == -math.inf
 
 
+def test_a_mask_of_infinities_in_both_is_no_difference():
+    reference = np.array([3.0, 4.0, -np.inf])
+    candidate = np.array([3.0, 4.5, -np.inf])
+    assert similarity.max_abs_difference(reference, candidate) == 0.5
+    assert similarity.relative_error(reference, candidate) == 0.1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_reference_that_is_not_finite_gives_figures_all_the_same(bad):
+    reference, candidate = np.array([1.0, bad]), np.array([1.0, 2.0])
+    assert similarity.relative_error(reference, candidate) == math.inf
+    assert similarity.sqnr_db(reference, candidate) == -math.inf
+
+
+def test_a_row_with_nan_agrees_with_none():
+    nan = np.array([[np.nan, 1.0]])
+    assert similarity.top1_agreement(nan, nan) == 0.0
+
+
 def test_noise_over_an_all_zero_reference_is_infinite():
     zero = np.zeros(3)
     assert similarity.relative_error(zero, zero + 1) == math.inf

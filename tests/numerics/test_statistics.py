@@ -52,6 +52,17 @@ def test_a_single_round_gives_no_ratio():
         st.ratio_interval([1.0], [1.0])
 
 
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
+def test_figures_that_are_no_timings_are_refused(bad):
+    with pytest.raises(ValueError, match="finite figures above zero"):
+        st.ratio_interval([1.0, bad], [1.0, 1.0])
+
+
+def test_rounds_that_are_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="got 3 and 2"):
+        st.ratio_interval([1.0, 1.0, 1.0], [1.0, 1.0])
+
+
 def test_the_medians_interval_holds_its_level_on_heavy_tails():
     random = np.random.default_rng(3)
     held = 0
@@ -66,7 +77,45 @@ def test_no_changed_answer_still_leaves_room_for_a_drop():
     right = np.ones(100)
     interval = st.paired_drop_interval(right, right)
     assert interval.value == 0.0
-    assert 0.0 < interval.high < 0.05
+    # The largest drop d with n·d² ≤ z²·d·(1 − d): z² / (n + z²) with z = 1.96.
+    assert interval.high == pytest.approx(3.8415 / 103.8415, abs=1e-5)
+    assert interval.low == -interval.high
+
+
+@pytest.mark.parametrize("share", [0.005, 0.01, 0.03])
+def test_rare_losses_are_held_by_the_upper_bound(share):
+    random = np.random.default_rng(6)
+    right, held = np.ones(400), 0
+    for _ in range(300):
+        candidate = (random.random(400) >= share).astype(float)
+        held += st.paired_drop_interval(right, candidate).high >= share
+    # Above the bound at 97.5 % of the time; counts being whole, score bounds may fall 2 % short, and the draws
+    # another three standard deviations of 0.9 %.
+    assert held >= 300 * (0.975 - 0.02 - 0.027)
+
+
+def test_gains_and_losses_mirror_each_other():
+    random = np.random.default_rng(8)
+    one, other = random.random(50) < 0.8, random.random(50) < 0.7
+    there, back = st.paired_drop_interval(one, other), st.paired_drop_interval(other, one)
+    assert (there.value, there.low, there.high) == (-back.value, -back.high, -back.low)
+
+
+def test_all_answers_lost_is_a_drop_of_one():
+    interval = st.paired_drop_interval(np.ones(20), np.zeros(20))
+    assert interval.value == pytest.approx(1.0)
+    assert interval.high == pytest.approx(1.0)
+    # Then the bound is (n − z²) / (n + z²).
+    assert interval.low == pytest.approx(16.1585 / 23.8415, abs=1e-5)
+
+
+def test_graded_scores_get_an_interval_of_their_differences():
+    random = np.random.default_rng(9)
+    reference = random.random(200)
+    noise = random.normal(0, 0.01, 200)
+    interval = st.paired_drop_interval(reference, reference - 0.05 + noise)
+    assert interval.low < 0.05 < interval.high
+    assert interval.high - interval.low < 0.01  # ± 2 · 0.01 / √200
 
 
 def test_the_drop_of_zero_one_scores_is_held_by_its_interval():

@@ -1,0 +1,40 @@
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strop.numerics.repair import fewest_left_out, rank_by_added_error
+
+LAYERS = tuple(f"layer{i}" for i in range(40))
+
+
+@given(st.integers(1, 40), st.sets(st.integers(0, 39), min_size=1))
+def test_what_is_left_out_suffices_and_reaches_no_further_than_it_must(length, needed):
+    ranked = LAYERS[:length]
+    wanted = {LAYERS[i % length] for i in needed}
+    shortest = max(ranked.index(name) for name in wanted) + 1
+    tries = []
+
+    def holds(kept):
+        tries.append(kept)
+        return wanted <= set(kept)
+
+    found = fewest_left_out(ranked, holds, refinements=4)
+
+    assert wanted <= set(found) <= set(ranked[:shortest])
+    # Doubling takes ⌈log₂ k⌉ + 1 tries, halving as many at most, putting back four.
+    assert len(tries) <= 2 * (math.ceil(math.log2(shortest)) + 1) + 4
+
+
+def test_where_nothing_helps_there_is_no_repair():
+    assert fewest_left_out(LAYERS, lambda kept: False) is None
+
+
+def test_a_layer_that_was_ranked_too_high_goes_back():
+    found = fewest_left_out(LAYERS, lambda kept: {"layer0", "layer3"} <= set(kept))
+
+    assert found == ("layer0", "layer3")
+
+
+def test_layers_rank_by_the_error_they_add_to_what_came_before():
+    assert rank_by_added_error([("a", 0.1), ("b", 0.1), ("c", 0.4)]) == ["c", "a", "b"]
