@@ -40,9 +40,10 @@ class Parameter:
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(map(repr, self.choices))}, not {value!r}"
         if isinstance(value, int | float) and not isinstance(value, bool):
-            if self.low is not None and value < self.low:
+            # Asked this way round, NaN fails too.
+            if self.low is not None and not value >= self.low:
                 return f"must be at least {self.low:g}, not {value!r}"
-            if self.high is not None and value > self.high:
+            if self.high is not None and not value <= self.high:
                 return f"must be at most {self.high:g}, not {value!r}"
         return None
 

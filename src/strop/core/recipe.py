@@ -186,6 +186,9 @@ def _mistakes(data: Mapping[str, Any], where: str) -> Iterator[str]:
         yield f"{where} must begin with 'strop = {FORMAT}', the version of its form"
     for stray in sorted(set(data) - {"strop", "step", "runtime"}):
         yield f"{where} has a table '{stray}' that means nothing here; there are [[step]] and [runtime]"
+    if _has_empty_choice(data):
+        yield f"{where}: a choice is a list of one or more, as in  {{ any = [1, 2] }}"
+        return  # what follows takes choices for lists
     steps = data.get("step", [])
     if not isinstance(steps, list):
         yield f"{where}: steps are written [[step]], with two brackets"
@@ -201,6 +204,15 @@ def _mistakes(data: Mapping[str, Any], where: str) -> Iterator[str]:
     for variant in _safe_variants(runtime):
         if not isinstance(variant.get("name"), str):
             yield f'{where}, [runtime]: which one? Write  name = "litert"'
+
+
+def _has_empty_choice(value: object) -> bool:
+    """Say whether ``any`` stands somewhere without a list of something to choose from."""
+    if isinstance(value, Mapping):
+        if "any" in value and not (isinstance(value["any"], list) and value["any"]):
+            return True
+        return any(map(_has_empty_choice, value.values()))
+    return isinstance(value, list) and any(map(_has_empty_choice, value))
 
 
 def _safe_variants(table: object) -> list[dict[str, Any]]:
