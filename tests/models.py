@@ -39,6 +39,23 @@ def convnet() -> Any:
     )
 
 
+def mlp() -> Any:
+    """Three dense layers, the smallest network that has anything to quantize."""
+    import keras
+    from keras import layers
+
+    return settle(
+        keras.Sequential(
+            [
+                keras.Input((16,), name="features"),
+                layers.Dense(32, activation="relu"),
+                layers.Dense(32, activation="relu"),
+                layers.Dense(4, activation="softmax", name="label"),
+            ]
+        )
+    )
+
+
 def two_in_two_out() -> Any:
     """A model that is called with a dict and answers with one, whose names are not in the order of the alphabet."""
     import keras
