@@ -41,6 +41,7 @@ from strop.search.explain import explain
 from strop.search.space import Space
 
 _TASKS = "strop.engine.tasks"
+_LEAST_ROUNDS = 12  # fewer tell resembling rounds from independent ones too badly
 
 
 @dataclass(frozen=True)
@@ -408,16 +409,18 @@ class Study:
         self.listen(StageStarted("final", len(finalists)))
         models = self._models_of(finalists)
         if models:
-            pairs = self._race(baseline, models)
+            pairs = self._race(baseline, models, hurried=by_user)
         for pair in self._in_order(pairs, models):
             trial = next(t for t in models if str(t.recipe) == pair.name)
             confirmed = self._confirmed(trial, models[trial])
             shortfall = self.goal.shortfall(confirmed)
             if shortfall is None:
-                best, model = self._with_costs(trial, models[trial]), models[trial]
+                best, model = trial, models[trial]
                 break
             self.listen(Note(f"{trial.recipe}: on samples not looked at before, it {shortfall}"))
-        baseline = self._with_costs(baseline, self.runner.source)
+        if not by_user:  # who interrupts does not want to wait for processes to start
+            baseline = self._with_costs(baseline, self.runner.source)
+            best = self._with_costs(best, model) if best and model else best
         if best is not None and not self._is_better(best, pairs):
             self.listen(Note("nothing was proved faster than the original"))
         self._explain_all()
@@ -458,7 +461,7 @@ class Study:
                 models[trial] = prepared
         return models
 
-    def _race(self, baseline: Trial, models: dict[Trial, Model]) -> list[Pair]:
+    def _race(self, baseline: Trial, models: dict[Trial, Model], *, hurried: bool) -> list[Pair]:
         kept = self.ledger.recall(self._race_key(baseline, models))
         if kept:
             return [Pair.from_json(pair) for pair in kept]
@@ -467,12 +470,16 @@ class Study:
         try:
             pairs = compare(
                 self.executor, subjects, str(baseline.recipe), self.bench, self.goal.batch,
-                rounds=self.pace.rounds, seconds=self.pace.round_seconds,
+                rounds=_LEAST_ROUNDS if hurried else self.pace.rounds,
+                seconds=self.pace.round_seconds,
             )  # fmt: skip
         except TrialError as error:
             self.listen(Note(f"the final could not be measured in pairs: {gist(error)}"))
             return []
-        self.ledger.remember(self._race_key(baseline, models), [pair.to_json() for pair in pairs])
+        if not hurried:
+            self.ledger.remember(
+                self._race_key(baseline, models), [pair.to_json() for pair in pairs]
+            )
         return pairs
 
     def _race_key(self, baseline: Trial, models: dict[Trial, Model]) -> str:

@@ -70,7 +70,10 @@ class QuantizeStaticLiteRT(Pass):
 
         def holds(kept: tuple[str, ...]) -> bool:
             context.progress(len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float")
-            tried[kept] = self._quantized(model, context, (*self.keep_float, *kept))
+            try:
+                tried[kept] = self._quantized(model, context, (*self.keep_float, *kept))
+            except QuantizationError:  # it refuses a model of which nothing is left to quantize
+                return False
             return context.goal.shortfall(context.evaluate(tried[kept])) is None
 
         kept = fewest_left_out(ranked, holds)
