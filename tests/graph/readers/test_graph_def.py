@@ -57,13 +57,16 @@ def test_named_inputs_and_outputs_cut_the_graph(tmp_path):
 
 def test_a_name_that_is_none_gets_the_nearest_offered(tmp_path):
     path = write(
-        tmp_path / "model.pb", lambda: tf.add(v1.placeholder(tf.float32, [None], "x"), 1.0, "final")
+        tmp_path / "model.pb",
+        lambda: tf.add(v1.placeholder(tf.float32, [None], "x"), 1.0, "final"),
     )
 
     with pytest.raises(ModelError) as caught:
         read(path, tmp_path, Options(outputs=("fnal",)))
 
-    assert str(caught.value) == "the graph has no node called 'fnal'.\nThe nearest: final, final/y."
+    assert (
+        str(caught.value) == "the graph has no node called 'fnal'.\nThe nearest: final, final/y."
+    )
 
 
 def test_a_constant_default_stands_and_one_from_a_pipeline_is_an_input(tmp_path):
