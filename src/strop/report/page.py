@@ -65,14 +65,16 @@ def _parts(outcome: Outcome, circumstances: Circumstances) -> dict[str, str]:
 def _figure(outcome: Outcome, circumstances: Circumstances) -> str:
     """Return the one number that people look at first."""
     if outcome.best is None:
-        return "–"
+        return "nothing met the limits"
+    if outcome.best.key == outcome.baseline.key:
+        return "keep the original"
     return html.escape(
         comparison(gain(outcome, outcome.best, circumstances) or 1.0, circumstances.goal.minimize)
     )
 
 
 def _said(outcome: Outcome, circumstances: Circumstances) -> str:
-    if outcome.best is None:
+    if outcome.best is None or outcome.best.key == outcome.baseline.key:
         return headline(outcome, circumstances)
     pair = outcome.pair_of(outcome.best)
     said = quality(outcome)

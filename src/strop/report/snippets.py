@@ -98,7 +98,7 @@ def _onnxruntime(model: Model, recipe: Recipe) -> str:
         "import onnxruntime",
         "",
         "options = onnxruntime.SessionOptions()",
-        f"options.intra_op_num_threads = {recipe.settings.get('threads', 1)}",
+        f"options.intra_op_num_threads = {recipe.settings.get('threads', 0)}",
         f"session = onnxruntime.InferenceSession('{model.path.name}', options, providers=['CPUExecutionProvider'])",
         *_inputs(model),
         f"outputs = session.run({names_out}, dict(zip({names_in}, inputs)))",

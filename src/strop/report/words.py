@@ -98,6 +98,8 @@ def headline(outcome: Outcome, circumstances: Circumstances) -> str:
         fidelity = outcome.nearest.evaluation and outcome.nearest.evaluation.fidelity
         drop = f", which drops {fidelity.drop_of} by {fidelity.drop.value:.4g}" if fidelity else ""
         return f"nothing met the limits; the nearest was {outcome.nearest.recipe}{drop}"
+    if outcome.best.key == outcome.baseline.key:
+        return "nothing was proved better than the original, which is kept"
     factor = gain(outcome, outcome.best, circumstances) or 1.0
     pair = outcome.pair_of(outcome.best)
     said = comparison(factor, circumstances.goal.minimize)

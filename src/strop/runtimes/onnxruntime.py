@@ -32,7 +32,9 @@ class ONNXRuntime(Runtime):
     title = "ONNX Runtime"
     distribution = "onnxruntime"
 
-    threads: int = parameter(1, low=1, search=(1, "cores"), doc="threads within one operation")
+    threads: int = parameter(
+        0, low=0, search=(1, "cores"), doc="threads within one operation; 0 leaves it to the engine"
+    )
     graph_optimization: str = parameter(
         "all",
         choices=tuple(_LEVELS),
