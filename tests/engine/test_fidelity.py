@@ -1,0 +1,167 @@
+"""Fidelity: drops as their definitions say, and nothing that is not a number passes."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, mean_absolute_error
+
+from strop.core.errors import MetricError, ParameterError, UnknownNameError
+from strop.core.evaluation import Goal
+from strop.core.signature import Signature, TensorSpec
+from strop.engine.fidelity import choose_metric, judge, predict_all, user_function
+
+
+def signature(classes: int) -> Signature:
+    return Signature(
+        (TensorSpec("x", (None, 4), "float32"),), (TensorSpec("y", (None, classes), "float32"),)
+    )
+
+
+def judged(before, after, target=None, metric=None, **also):
+    targets = {} if target is None else {"y": target}
+    named = signature(before.shape[1])
+    question = choose_metric(metric, [before], targets, named)
+    return judge(
+        [before], [after], targets, signature=named, question=question, split="select", **also
+    )
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(3)
+    before = rng.random((200, 5)).astype("float32")
+    after = (before + rng.normal(0, 0.2, before.shape)).astype("float32")
+    return before, after, rng.integers(0, 5, 200)
+
+
+def test_the_drop_in_accuracy_is_scikit_learns(scores):
+    before, after, target = scores
+
+    found = judged(before, after, target)
+
+    was, became = (accuracy_score(target, a.argmax(1)) for a in (before, after))
+    assert found.drop_of == "accuracy"
+    assert found.baseline_metric.value == pytest.approx(was, abs=1e-12)
+    assert found.metric.value == pytest.approx(became, abs=1e-12)
+    assert found.drop.value == pytest.approx(was - became, abs=1e-12)
+    assert found.drop.low <= found.drop.value <= found.drop.high
+
+
+def test_equal_answers_drop_by_nothing(scores):
+    before, _, target = scores
+    assert judged(before, before, target).drop.value == 0.0
+
+
+def test_errors_drop_relative_to_the_originals():
+    target = np.arange(100, dtype="float32").reshape(-1, 1)
+    before, after = target + np.float32(2), target + np.float32(3)
+
+    found = judged(before, after, target, "mae")
+
+    assert mean_absolute_error(target, after) == pytest.approx(3.0)
+    assert found.drop.value == pytest.approx(0.5)  # (3 - 2) / 2
+
+
+def test_an_improvement_is_a_negative_drop(scores):
+    before, _, target = scores
+    right = np.eye(5, dtype="float32")[target]
+    assert judged(before, right, target).drop.value < 0
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_not_finite_is_a_total_loss(scores, wrong):
+    before, after, target = scores
+    after = after.copy()
+    after[17, 3] = wrong
+
+    found = judged(before, after, target)
+
+    assert not found.finite
+    assert found.drop.value == 1.0
+    assert Goal(max_drop=1.0).shortfall(found) == "gives outputs that are not finite"
+
+
+def test_without_targets_changed_top_answers_are_counted():
+    before = np.eye(10, dtype="float32")[np.arange(100) % 10]
+    after = before.copy()
+    after[:7] = after[:7, ::-1]
+
+    found = judged(before, after)
+
+    assert found.drop_of == "top-1 agreement"
+    assert found.drop.value == pytest.approx(0.07)
+
+
+def test_without_targets_plain_numbers_are_judged_by_relative_error():
+    before = np.random.default_rng(0).normal(size=(100, 3)).astype("float32")
+    found = judged(before, before * np.float32(1.1))
+    assert found.drop_of == "relative error"
+    # float32 represents 1.1 times a value to half a unit in the last place, 2**-24 of it.
+    assert found.drop.value == pytest.approx(0.1, rel=1e-5)
+
+
+def test_the_worst_output_counts():
+    target = np.zeros(50, int)
+    good = np.tile(np.float32([1, 0]), (50, 1))
+    named = Signature(
+        signature(2).inputs, tuple(TensorSpec(n, (None, 2), "float32") for n in ("a", "b"))
+    )
+    targets = {"a": target, "b": target}
+    question = choose_metric("accuracy", [good, good], targets, named)
+
+    found = judge(
+        [good, good],
+        [good, good[:, ::-1]],
+        targets,
+        signature=named,
+        question=question,
+        split="select",
+    )
+
+    assert found.drop.value == 1.0
+
+
+def test_a_metric_of_ones_own_is_found_asked_and_refused(tmp_path, monkeypatch, scores):
+    (tmp_path / "own_metric.py").write_text(
+        "def mean(output, target): return float(output.mean())\n"
+        "def broken(output, target): raise KeyError('label')\n"
+        "def nothing(output, target): return float('nan')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before, after, target = scores
+
+    assert judged(before, after, target, "own_metric:mean").metric.value == pytest.approx(
+        float(after.mean())
+    )
+    with pytest.raises(MetricError, match="'own_metric:broken' failed: KeyError: 'label'"):
+        judged(before, after, target, "own_metric:broken")
+    with pytest.raises(MetricError, match="gave nan, which is not a finite number"):
+        judged(before, after, target, "own_metric:nothing")
+    with pytest.raises(ParameterError, match="'own_metric:absent' can't be used"):
+        user_function("own_metric:absent")
+
+
+def test_a_metric_without_targets_is_refused(scores):
+    before, after, _ = scores
+    with pytest.raises(ParameterError, match="needs targets, and the samples have none"):
+        judged(before, after, None, "accuracy")
+
+
+def test_an_unknown_metric_offers_the_nearest(scores):
+    before, after, target = scores
+    with pytest.raises(UnknownNameError, match="Did you mean 'accuracy'"):
+        judged(before, after, target, "acuracy")
+
+
+def test_targets_that_no_metric_fits_are_refused(scores):
+    before, after, _ = scores
+    with pytest.raises(ParameterError, match="no metric fits targets of shape"):
+        judged(before, after, np.zeros((200, 3)))
+
+
+def test_a_batch_of_fixed_size_is_filled_up_and_the_filling_thrown_away(litert_of_batch):
+    predictor, samples = litert_of_batch(4)
+    (output,) = predict_all(predictor, samples)
+    assert len(output) == len(samples) == 10
+    one_by_one = [predictor.run(np.repeat(x[None], 4, 0))[0][0] for x in samples.inputs["pixels"]]
+    np.testing.assert_array_equal(output, np.stack(one_by_one))

@@ -1,0 +1,128 @@
+"""The store: an entry is whole or not there at all."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from strop.core.contracts import Unchanged
+from strop.core.errors import OutputError
+from strop.core.model import Form, Model
+from strop.core.signature import Signature, TensorSpec
+from strop.engine.store import Store
+
+SIGNATURE = Signature(
+    (TensorSpec("x", (None, 2), "float32"),), (TensorSpec("y", (None, 1), "float32"),)
+)
+
+
+def kept(store: Store, key: str, content: bytes = b"weights") -> Model:
+    with store.draft() as draft:
+        (draft / "model.tflite").write_bytes(content)
+        return store.put(key, Model.at(Form.LITERT, draft / "model.tflite", SIGNATURE), draft)
+
+
+def fail_halfway(draft: Path) -> None:
+    (draft / "half").write_bytes(b"half")
+    raise RuntimeError
+
+
+def test_what_was_put_is_found_by_another_store_of_the_folder(tmp_path):
+    put = kept(Store(tmp_path), "key")
+
+    found = Store(tmp_path).get("key")
+
+    assert found == put
+    assert found.path.read_bytes() == b"weights"
+
+
+def test_nothing_is_found_under_another_key(tmp_path):
+    store = Store(tmp_path)
+    kept(store, "key")
+    assert store.get("other") is None
+
+
+def test_unchanged_is_kept_with_its_reason(tmp_path):
+    store = Store(tmp_path)
+    with store.draft() as draft:
+        store.put("key", Unchanged("nothing to fold"), draft)
+    assert Store(tmp_path).get("key") == Unchanged("nothing to fold")
+
+
+def test_a_draft_that_fails_leaves_nothing(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.draft() as draft:
+        fail_halfway(draft)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_draft_of_a_killed_process_is_swept(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from strop.engine.store import Store\n"
+        "with Store(Path(sys.argv[1])).draft() as draft:\n"
+        "    (draft / 'half').write_bytes(b'half'); os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=60)
+    assert [path.name.startswith("draft-") for path in tmp_path.iterdir()] == [True]
+
+    Store(tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_draft_of_a_living_process_stays(tmp_path):
+    with Store(tmp_path).draft() as draft:
+        Store(tmp_path)
+        assert draft.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("model.tflite", b"weightz"), ("entry.json", b'{"model": {'), ("entry.json", b"{}")],
+)
+def test_a_damaged_entry_is_noticed_dropped_and_made_again(tmp_path, file, content):
+    kept(Store(tmp_path), "key")
+    (tmp_path / "key" / file).write_bytes(content)
+    store = Store(tmp_path)
+
+    assert store.get("key") is None
+
+    kept(store, "key", b"again")
+    assert Store(tmp_path).get("key").path.read_bytes() == b"again"
+
+
+def test_an_entry_whose_model_is_gone_is_made_again(tmp_path):
+    kept(Store(tmp_path), "key")
+    (tmp_path / "key" / "model.tflite").unlink()
+    store = Store(tmp_path)
+    assert store.get("key") is None
+    assert kept(store, "key").path.exists()
+
+
+def test_two_processes_may_make_the_same_entry_at_once(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[2]); from test_store import kept; from strop.engine.store import Store\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "for i in range(200): kept(store, f'key{i}', b'same')\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        _, complaint = process.communicate(timeout=60)
+        assert process.returncode == 0, complaint
+
+    store = Store(tmp_path)
+
+    assert all(store.get(f"key{i}") is not None for i in range(200))
+    assert len(list(tmp_path.iterdir())) == 200
+
+
+def test_a_full_or_forbidden_disk_is_an_output_error_that_says_what_to_do(tmp_path):
+    store = Store(tmp_path / "store")
+    (tmp_path / "store").rmdir()
+    with pytest.raises(OutputError) as caught, store.draft():
+        pass
+    assert "could not write beneath" in str(caught.value)
+    assert f"\n  df -h {tmp_path / 'store'}" in str(caught.value)
