@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from strop.core import digest
+from strop.core import digest, registry
 from strop.core.contracts import Effort, Predictor
-from strop.core.errors import GoalError, OutputError, message
+from strop.core.errors import GoalError, InputError, OutputError, message
 from strop.core.evaluation import Fidelity, Goal, Objective
 from strop.core.model import Form, Model
 from strop.core.recipe import Recipe
@@ -168,7 +169,7 @@ def optimize(
         confidence: Where given, the limit holds for the drop's upper bound at this level.
         effort: ``quick``, ``standard`` or ``thorough``.
         budget_seconds: After which the search ends with the best so far.
-        output: The folder to write; ``<model>-strop`` beside the model (or in the current folder) where None.
+        output: The folder to write; ``<model>-strop`` in the current folder where None.
         seed: For every random choice.
         listen: Told what happens.
         request: All of the above and more as one value, in place of them.
@@ -183,11 +184,18 @@ def optimize(
         budget_seconds,
         seed,
     )
-    folder = _output_folder(model, output)
+    _check_runtimes(asked.runtimes)
+    folder, is_new = _output_folder(model, output)
     ledger = Ledger(folder / "study")
     try:
         with LocalExecutor((str(Path.cwd()),)) as executor:
             result = _optimize(model, samples, asked, folder, ledger, executor, listen)
+    except InputError:
+        # Nothing was begun that could be gone on with, so nothing stays behind.
+        ledger.close()
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         ledger.close()
     from strop.report.words import headline
@@ -344,8 +352,16 @@ def _read_samples(
     return Splits.load(place)
 
 
-def _output_folder(model: Any, output: str | Path | None) -> Path:
-    """Return the folder to write, made and marked as ours.
+def _check_runtimes(names: Sequence[str]) -> None:
+    """Hold the runtimes that were asked for to what there is and what is installed."""
+    for name in names:
+        missing = registry.runtimes.get(name).missing()
+        if missing:
+            raise missing
+
+
+def _output_folder(model: Any, output: str | Path | None) -> tuple[Path, bool]:
+    """Return the folder to write, made and marked as ours, and whether it was made just now.
 
     Raises:
         OutputError: If it holds something else, or can't be written.
@@ -354,7 +370,7 @@ def _output_folder(model: Any, output: str | Path | None) -> Path:
         folder = Path(output)
     elif isinstance(model, str | Path):
         detect(Path(model))  # a typo in the model's name must not leave a folder behind
-        folder = Path(model).with_name(f"{Path(model).stem}-strop")
+        folder = Path(f"{Path(model).stem}-strop")
     else:
         folder = Path(f"{getattr(model, 'name', 'model')}-strop")
     if folder.exists() and not folder.is_dir():
@@ -372,12 +388,13 @@ def _output_folder(model: Any, output: str | Path | None) -> Path:
                 next_step=f"--output {folder}-2",
             )
         )
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _MARK).write_text(json.dumps({"strop": 1}))
     except OSError as error:
         raise OutputError(f"the folder '{folder}' can't be written: {error.strerror}.") from None
-    return folder
+    return folder, is_new
 
 
 def apply(
