@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.by_hand.way import Array, Opened, Way, Workplace
-from benchmarks.by_hand.with_tensorflow import freeze_saved_model, is_saved_model, load_keras
+from benchmarks.by_hand.with_tensorflow import freeze_saved_model, is_saved_model, load_functional
 
 _CALIBRATION_SAMPLES = 100
 
@@ -28,7 +28,7 @@ def _convert(workplace: Workplace) -> Path:
                 frozen, input_names=inputs, output_names=outputs, output_path=str(path)
             )
         else:
-            tf2onnx.convert.from_keras(load_keras(workplace), output_path=str(path))
+            tf2onnx.convert.from_keras(load_functional(workplace), output_path=str(path))
 
     return workplace.once(_FLOAT32, make, engines=("keras", "tf2onnx"))
 

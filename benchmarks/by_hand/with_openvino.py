@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.by_hand.way import Array, Opened, Way, Workplace
-from benchmarks.by_hand.with_tensorflow import is_saved_model, load_keras
+from benchmarks.by_hand.with_tensorflow import is_saved_model, load_functional
 
 _FLOAT = "openvino_float.xml"
 _INT8 = "openvino_int8.xml"
@@ -32,7 +32,9 @@ def _convert(workplace: Workplace) -> Path:
 
         folder.mkdir()
         source = (
-            str(workplace.case.model()) if is_saved_model(workplace) else load_keras(workplace)
+            str(workplace.case.model())
+            if is_saved_model(workplace)
+            else load_functional(workplace)
         )
         _save(openvino.convert_model(source), folder / _FLOAT)
 

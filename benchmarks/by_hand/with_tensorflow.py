@@ -16,6 +16,20 @@ def load_keras(workplace: Workplace) -> Any:
     return keras.models.load_model(workplace.case.model(), compile=False)
 
 
+def load_functional(workplace: Workplace) -> Any:
+    """Load the case's model as a Functional one.
+
+    The converters of tf2onnx and OpenVINO do not get along with Keras 3's Sequential models; the
+    same layers between the same inputs and outputs they take.
+    """
+    import keras
+
+    model = load_keras(workplace)
+    return (
+        keras.Model(model.inputs, model.outputs) if isinstance(model, keras.Sequential) else model
+    )
+
+
 def is_saved_model(workplace: Workplace) -> bool:
     """Tell whether the case is a SavedModel, which Keras 3 does not load."""
     return workplace.case.model().is_dir()
