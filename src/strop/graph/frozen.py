@@ -12,6 +12,7 @@ from typing import Any
 
 from strop.core.model import Model
 from strop.core.signature import Shape, Signature
+from strop.graph.spelling import spell_products
 
 _FOREIGN_TO_NODE_NAMES = re.compile(r"[^A-Za-z0-9_.\-]")
 _BRANCHING = frozenset({"Switch", "RefSwitch", "Merge", "RefMerge"})
@@ -57,6 +58,7 @@ def freeze(
     _forget_gradients(definition)
     _shorten_ends(definition, ends)
     outputs = [f"{name}:0" for name in _rename_ends(definition, ends, signature.output_names)]
+    spell_products(definition)
     definition = _between(definition, (), outputs)
     _add_unread_inputs(definition, signature, batch)
     inputs = [f"{name}:0" for name in _node_names(signature.input_names)]

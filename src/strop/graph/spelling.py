@@ -6,9 +6,185 @@ Each rule edits the graph in place and returns how often it found something to d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from strop.graph.view import GraphView, array
+
+Shapes = Callable[[str], "list[int | None] | None"]
+_INT32 = 3  # TensorFlow's DT_INT32
+
+
+def spell_products(definition: Any) -> int:
+    """Write a dense layer on sequences as one product.
+
+    Before:  Reshape(MatMul(Reshape(x, [−1, D]), W), Shape(x)[:−1] + [N])
+    After:   BatchMatMulV2(x, W)
+
+    TensorFlow works the shapes out anew at every call, and every engine that is made of the graph with it; worse, what
+    comes after is no longer known to have the shape that it has.
+    """
+    shapes, view, found = _shapes(definition), GraphView(definition), 0
+    for product in view.nodes("MatMul"):
+        readers = view.readers(product)
+        flat = view.maker(product.input[0])
+        if (
+            len(readers) != 1
+            or readers[0].op != "Reshape"
+            or flat.op != "Reshape"
+            or _is_transposed(product)
+        ):
+            continue
+        whole = flat.input[0]
+        before = view.maker(whole)
+        if before.op == "Transpose":
+            order = view.folded(before.input[1])
+            if order is None or order.tolist() != list(range(order.size)):
+                continue
+            whole = before.input[0]
+        last = readers[0]
+        if not _keeps_leading_sizes(view, shapes, whole, product.input[1], last.input[1]):
+            continue
+        view.become(last, "BatchMatMulV2", (whole, product.input[1]), T=product.attr["T"].type)
+        found += 1
+    return found
+
+
+def _is_transposed(product: Any) -> bool:
+    return bool(product.attr["transpose_a"].b or product.attr["transpose_b"].b)
+
+
+def _keeps_leading_sizes(
+    view: GraphView, shapes: Shapes, whole: str, weights: str, target: str
+) -> bool:
+    """Say whether reshaping the product to `target` gives it the leading sizes of `whole`."""
+    given, matrix = shapes(whole), shapes(weights)
+    if (
+        given is None
+        or matrix is None
+        or len(given) < 3
+        or given[-1] is None
+        or given[-1] != matrix[0]
+    ):
+        return False
+    rank = len(given)
+    computed = view.maker(target)
+    if computed.op == "ConcatV2" and len(computed.input) == 3:
+        taken, added = view.maker(computed.input[0]), view.folded(computed.input[1])
+        if taken.op == "GatherV2" and added is not None and added.tolist() == [matrix[1]]:
+            measured, places = view.maker(taken.input[0]), view.folded(taken.input[1])
+            return (
+                measured.op == "Shape"
+                and view.maker(measured.input[0]) is view.maker(whole)
+                and places is not None
+                and places.tolist() == list(range(rank - 1))
+            )
+    sizes = view.folded(target)
+    if sizes is None or sizes.size != rank or sizes[-1] != matrix[1]:
+        return False
+    # With all sizes but one the same, the one left is the same too, for the products are.
+    apart = [a for a, b in zip(given[:-1], sizes[:-1].tolist(), strict=True) if a != b]
+    return len(apart) <= 1 and None in (*apart, None)
+
+
+def spell_einsum(definition: Any) -> int:
+    """Write an Einsum of two operands as a product of stacks of matrices, which is what it is.
+
+    Before:  Einsum("BTNH,BSNH->BNTS", q, k)
+    After:   BatchMatMulV2(Transpose(q, BNTH), Transpose(k, BNHS))
+
+    With free sizes, tf2onnx and the LiteRT converter write it as a dozen operations that work out shapes.
+    """
+    view, found = GraphView(definition), 0
+    for node in view.nodes("Einsum"):
+        plan = _plan(node.attr["equation"].s.decode()) if len(node.input) == 2 else None
+        if plan is None:
+            continue
+        dtype = node.attr["T"].type
+        left, right = (str(node.input[place]) for place in plan.order)
+        left = _transposed(view, f"{node.name}/left", left, plan.left, dtype)
+        right = _transposed(view, f"{node.name}/right", right, plan.right, dtype)
+        if plan.result == sorted(plan.result):
+            view.become(node, "BatchMatMulV2", (left, right), T=dtype)
+        else:
+            product = view.add(f"{node.name}/product", "BatchMatMulV2", (left, right), T=dtype)
+            order = view.add_constant(f"{node.name}/order", np.array(plan.result, np.int32))
+            view.become(node, "Transpose", (product, order), T=dtype, Tperm=_INT32)
+        found += 1
+    return found
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How an Einsum is a product: which operand stands left, and how all three are turned."""
+
+    order: tuple[int, int]
+    left: list[int]
+    right: list[int]
+    result: list[int]
+
+
+def _plan(equation: str) -> _Plan | None:
+    """Return how to write `equation` as a product; None where it is more than one."""
+    operands, _, result = equation.replace(" ", "").partition("->")
+    first, _, second = operands.partition(",")
+    if "." in equation or any(len(set(part)) != len(part) for part in (first, second, result)):
+        return None
+    summed = [c for c in first if c in second and c not in result]
+    own = [[c for c in one if c not in other] for one, other in ((first, second), (second, first))]
+    if len(summed) != 1 or any(len(free) != 1 or free[0] not in result for free in own):
+        return None
+    shared = [c for c in result if c in first and c in second]
+    swapped = result.index(own[0][0]) > result.index(own[1][0])
+    order = (1, 0) if swapped else (0, 1)
+    left, right = ((first, second)[place] for place in order)
+    rows, columns = (own[place] for place in order)
+    made = [*shared, *rows, *columns]
+    return _Plan(
+        order,
+        [left.index(c) for c in (*shared, *rows, *summed)],
+        [right.index(c) for c in (*shared, *summed, *columns)],
+        [made.index(c) for c in result],
+    )
+
+
+def _transposed(view: GraphView, name: str, tensor: str, order: list[int], dtype: int) -> str:
+    if order == sorted(order):
+        return tensor
+    places = view.add_constant(f"{name}/order", np.array(order, np.int32))
+    return view.add(name, "Transpose", (tensor, places), T=dtype, Tperm=_INT32)
+
+
+def spell_lookup(definition: Any) -> int:
+    """Look up negative places as they are, for readers that count them from the end, as ONNX does.
+
+    Before:  Gather(table, Select(x < 0, x + rows, x))
+    After:   Gather(table, x)
+
+    In TensorFlow the two are not the same.
+    """
+    view, found = GraphView(definition), 0
+    for node in view.nodes("GatherV2"):
+        chosen = view.maker(node.input[1])
+        axis = view.scalar(node.input[2])
+        table = view.constant(node.input[0])
+        if chosen.op != "SelectV2" or axis != 0 or table is None:
+            continue
+        asked, moved = view.maker(chosen.input[0]), view.maker(chosen.input[1])
+        plain = str(chosen.input[2])
+        if (
+            asked.op == "Less"
+            and moved.op in ("Add", "AddV2")
+            and asked.input[0] == moved.input[0] == plain
+            and view.scalar(asked.input[1]) == 0
+            and view.number(moved.input[1]) == table.shape[0]
+        ):
+            view.replace_input(node, 1, plain)
+            found += 1
+    return found
 
 
 def spell_gelu(definition: Any) -> int:
@@ -56,3 +232,17 @@ def spell_out_erfc(definition: Any) -> int:
         view.become(node, "Sub", (one, erf), T=dtype)
         found += 1
     return found
+
+
+def _shapes(definition: Any) -> Shapes:
+    """Return a function that tells the shape of a tensor, as far as TensorFlow infers it."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(definition, name="")
+
+    def shape(name: str) -> list[int | None] | None:
+        found = graph.get_tensor_by_name(name if ":" in name else f"{name}:0").shape
+        return None if found.rank is None else list(found.as_list())
+
+    return shape

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from strop.graph import onnx_spelling
 from strop.graph.frozen import FrozenGraph
-from strop.graph.spelling import spell_gelu, spell_out_erfc
+from strop.graph.spelling import spell_einsum, spell_gelu, spell_lookup, spell_out_erfc
 
 # The newest operator set that tf2onnx knows.
 NEWEST_OPSET = 18
@@ -42,8 +43,8 @@ def to_onnx(
 
     definition = type(graph.definition)()
     definition.CopyFrom(graph.definition)
-    spell_gelu(definition)
-    spell_out_erfc(definition)
+    for rule in (spell_lookup, spell_einsum, spell_gelu, spell_out_erfc):
+        rule(definition)
     ends = (*graph.inputs, *graph.outputs)
 
     def convert() -> Any:
@@ -108,6 +109,8 @@ def _write(proto: Any, path: Path, batch: int | None) -> None:
     if batch:
         _fix_batch(proto, batch)
     proto = _simplified(proto)
+    onnx_spelling.spell_layer_normalization(proto)
+    onnx_spelling.spell_gelu(proto)
     onnx.checker.check_model(proto)
     onnx.save(proto, str(path))
 

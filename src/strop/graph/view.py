@@ -57,6 +57,33 @@ class GraphView:
         value = self.constant(tensor)
         return float(value.reshape(())) if value is not None and value.size == 1 else None
 
+    def folded(self, tensor: str) -> NDArray[Any] | None:
+        """Return the value of a tensor of whole numbers that is constant, or made of constants alone."""
+        node = self.maker(tensor)
+        if node.op == "ConcatV2":
+            parts = [self.folded(name) for name in node.input[:-1]]
+            return None if any(p is None for p in parts) else np.concatenate(parts)  # type: ignore[arg-type]
+        return self.constant(tensor)
+
+    def number(self, tensor: str) -> float | None:
+        """Return a scalar that is constant, or one element of a constant list."""
+        node = self.maker(tensor)
+        if node.op != "StridedSlice":
+            return self.scalar(tensor)
+        whole, start = self.constant(node.input[0]), self.scalar(node.input[1])
+        is_one = node.attr["shrink_axis_mask"].i == 1
+        return (
+            float(whole[int(start)])
+            if is_one and whole is not None and start is not None
+            else None
+        )
+
+    def replace_input(self, node: Any, place: int, tensor: str) -> None:
+        """Let `node` read another tensor."""
+        self._readers[node.input[place].split(":")[0]].remove(node)
+        node.input[place] = tensor
+        self._readers[tensor.split(":")[0]].append(node)
+
     def operands(self, node: Any, operation: str) -> tuple[Any, str] | None:
         """Return (the maker of one operand that is an `operation`, the other operand) of a commutative node."""
         for mine, other in ((0, 1), (1, 0)):

@@ -91,6 +91,10 @@ def _litert(model: Model, recipe: Recipe) -> str:
 
 
 def _onnxruntime(model: Model, recipe: Recipe) -> str:
+    from strop.core import registry
+
+    runtime = registry.runtimes.get("onnxruntime").from_settings(recipe.settings)
+    left_out = runtime.disabled_optimizers()  # type: ignore[attr-defined]
     names_in = [bound.name for bound in model.binding.inputs]
     names_out = [bound.name for bound in model.binding.outputs]
     lines = [
@@ -99,7 +103,9 @@ def _onnxruntime(model: Model, recipe: Recipe) -> str:
         "",
         "options = onnxruntime.SessionOptions()",
         f"options.intra_op_num_threads = {recipe.settings.get('threads', 0)}",
-        f"session = onnxruntime.InferenceSession('{model.path.name}', options, providers=['CPUExecutionProvider'])",
+        "session = onnxruntime.InferenceSession(",
+        f"    '{model.path.name}', options, providers=['CPUExecutionProvider'], disabled_optimizers={left_out}",
+        ")",
         *_inputs(model),
         f"outputs = session.run({names_out}, dict(zip({names_in}, inputs)))",
     ]
