@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,11 @@ def prepared(model: Model, workspace: Path) -> Path:
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    target = workspace / "prepared.onnx"
+    source, target = model.path.absolute(), workspace.absolute() / "prepared.onnx"
     try:
-        quant_pre_process(str(model.path), str(target), skip_symbolic_shape=False)
+        # Where it fails, the inference leaves the whole model in the current folder, which is the user's.
+        with contextlib.chdir(workspace):
+            quant_pre_process(str(source), str(target), skip_symbolic_shape=False)
     # Symbolic shape inference raises whatever its parts raise; quantizing works without it, if less well.
     except Exception:  # noqa: BLE001
         return model.path
