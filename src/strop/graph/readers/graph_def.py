@@ -12,7 +12,7 @@ from strop.core.errors import ModelError, message
 from strop.core.model import Binding, Form, Model
 from strop.core.signature import Signature, TensorSpec
 from strop.graph.frozen import output_shapes
-from strop.graph.graph_safety import refuse_unsafe
+from strop.graph.graph_safety import refuse_unsafe, with_called
 from strop.graph.quiet import quiet
 from strop.graph.reading import Options
 
@@ -40,7 +40,8 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
         _check_ends(inputs, outputs, path)
         inside = list(_operations_between(inputs, outputs))
         _refuse_variables(inside, path)
-        refuse_unsafe(_node_definitions(definition, inside), path, options.allow)
+        run = with_called(definition.library, [operation.node_def for operation in inside])
+        refuse_unsafe(run, path, options.allow)
         file = path.resolve()
         if path.suffix == ".pbtxt" or switches:
             notes = [_decided(definition, tensor) for tensor in switches]
@@ -188,11 +189,6 @@ def _operations_between(
             continue
         open_ends.extend(tensor.op for tensor in operation.inputs if tensor.name not in fed)
         open_ends.extend(operation.control_inputs)
-
-
-def _node_definitions(definition: Any, operations: Sequence[Any]) -> list[Any]:
-    inner = [node for function in definition.library.function for node in function.node_def]
-    return [*(operation.node_def for operation in operations), *inner]
 
 
 def _check_ends(inputs: Sequence[Any], outputs: Sequence[Any], path: Path) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ModelError, message
 from strop.core.model import Binding, Form, Model
 from strop.core.signature import Signature, TensorSpec
-from strop.graph.graph_safety import refuse_unsafe
+from strop.graph.graph_safety import refuse_unsafe, upstream, with_called
 from strop.graph.quiet import quiet
 from strop.graph.reading import Options
 
@@ -20,7 +20,8 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
 
     with quiet():
         meta = _meta_graph(path)
-        refuse_unsafe(_all_nodes(meta.graph_def), path, options.allow)
+        refuse_unsafe(_run(meta), path, options.allow)
+        refuse_unsafe(_restoring(meta), path, options.allow, may_restore=True)
         name, definition = _chosen(meta.signature_def, options.signature, path)
         try:
             loaded = tf.saved_model.load(str(path), tags=list(meta.meta_info_def.tags))
@@ -43,9 +44,20 @@ def _meta_graph(path: Path) -> Any:
     return (for_use or list(graphs))[0]
 
 
-def _all_nodes(definition: Any) -> list[Any]:
-    inner = [node for function in definition.library.function for node in function.node_def]
-    return [*definition.node, *inner]
+def _run(meta: Any) -> Iterator[Any]:
+    """Yield the nodes that loading or using a SavedModel may run, all but those that keep its checkpoint."""
+    ends = [info.name for entry in meta.signature_def.values() for info in entry.outputs.values()]
+    for key in ("saved_model_main_op", "legacy_init_op"):
+        ends += meta.collection_def[key].node_list.value if key in meta.collection_def else []
+    graph = meta.graph_def
+    functions = meta.object_graph_def.concrete_functions
+    return with_called(graph.library, upstream(graph, ends), functions)
+
+
+def _restoring(meta: Any) -> Iterator[Any]:
+    """Yield the nodes that fill a SavedModel's variables from its checkpoint."""
+    graph = meta.graph_def
+    return with_called(graph.library, upstream(graph, [meta.saver_def.restore_op_name]))
 
 
 def _chosen(signatures: Mapping[str, Any], wanted: str | None, path: Path) -> tuple[str, Any]:
