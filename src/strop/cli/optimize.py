@@ -60,7 +60,9 @@ from strop.cli.options import (
     multiple=True,
     help="consider only this runtime (may be repeated)",
 )
-@click.option("--output", help="folder for the results; <model>-strop in the current folder otherwise")
+@click.option(
+    "--output", help="folder for the results; <model>-strop in the current folder otherwise"
+)
 @click.option(
     "--step-limit",
     default="10m",

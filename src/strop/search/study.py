@@ -422,7 +422,9 @@ class Study:
             baseline = self._with_costs(baseline, self.runner.source)
             best = self._with_costs(best, model) if best and model else best
         if best is not None and not self._is_better(best, pairs):
-            self.listen(Note(f"{best.recipe} was not proved better than the original, which is kept"))
+            self.listen(
+                Note(f"{best.recipe} was not proved better than the original, which is kept")
+            )
             best, model = baseline, self.runner.source
             confirmed = self._confirmed(baseline, model)
         self._explain_all()
