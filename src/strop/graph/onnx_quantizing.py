@@ -20,6 +20,7 @@ _INTEGER = {
     "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul",
     "DynamicQuantizeLSTM", "MatMulIntegerToFloat",
 }  # fmt: skip
+_QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 
 
 def prepared(model: Model, workspace: Path) -> Path:
@@ -38,6 +39,14 @@ def prepared(model: Model, workspace: Path) -> Path:
     except Exception:  # noqa: BLE001
         return model.path
     return target
+
+
+def is_quantized(path: Path) -> bool:
+    """Say whether the model at `path` has quantized values in it already."""
+    import onnx
+
+    content = onnx.load(str(path), load_external_data=False)
+    return any(node.op_type.startswith(_QUANTIZING) for node in content.graph.node)
 
 
 def guarded(quantize: Callable[[], None]) -> None:

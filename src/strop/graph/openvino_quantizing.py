@@ -30,7 +30,12 @@ def changed(model: Model, path: Path, change: Callable[[Any], Any]) -> None:
         try:
             import openvino
 
-            result = change(openvino.Core().read_model(str(model.path)))
+            from strop.graph.openvino_naming import settle_names
+
+            given = openvino.Core().read_model(str(model.path))
+            known = {operation.get_friendly_name() for operation in given.get_ops()}
+            result = change(given)
+            settle_names(result, known)
             openvino.save_model(result, str(path), compress_to_fp16=False)
         except StropError:
             raise

@@ -46,13 +46,14 @@ class _Session(Session):
 
     def __init__(self, model: Model, runtime: TensorFlow) -> None:
         import tensorflow as tf
+        from google.protobuf.message import DecodeError
 
         self._model, self._runtime, self._tf = model, runtime, tf
         _set_threads(tf, runtime.threads)
         tf.config.optimizer.set_jit("autoclustering" if runtime.jit == "auto" else False)
         try:
             self._function = _functions[model.form](tf, model)
-        except (ValueError, TypeError, OSError, tf.errors.OpError) as error:
+        except (ValueError, TypeError, OSError, DecodeError, tf.errors.OpError) as error:
             raise ExecutionError(f"TensorFlow can't open the model: {_gist(error)}") from None
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
         self._concrete: dict[tuple[tuple[int, ...], ...], Any] = {}

@@ -41,10 +41,13 @@ class ConvertToOpenVINO(Pass):
         with quiet():
             import openvino
 
+            from strop.graph.openvino_naming import settle_names
+
             try:
                 converted = _converted(model, context.workspace)
                 _fix_shapes(converted, model)
                 binding = _binding(converted, model)
+                settle_names(converted)
                 openvino.save_model(converted, str(path), compress_to_fp16=self.half_weights)
             except ConversionError:
                 raise

@@ -45,9 +45,11 @@ class Float16ONNX(Pass):
         from strop.graph.onnx_quantizing import guarded
 
         path = context.workspace / "model.onnx"
+        content = onnx.load(str(model.path))
+        if any(w.data_type == onnx.TensorProto.FLOAT16 for w in content.graph.initializer):
+            return Unchanged("the weights are in half precision already")
 
         def convert() -> None:
-            content = onnx.load(str(model.path))
             onnx.save(float16.convert_float_to_float16(content, keep_io_types=True), str(path))
 
         guarded(convert)

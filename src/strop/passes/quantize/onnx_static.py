@@ -57,9 +57,16 @@ class QuantizeStaticONNX(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the quantized model."""
-        from strop.graph.onnx_quantizing import errors_by_layer, layers_of, prepared
+        from strop.graph.onnx_quantizing import (
+            errors_by_layer,
+            is_quantized,
+            layers_of,
+            prepared,
+        )
         from strop.graph.quiet import quiet
 
+        if is_quantized(model.path):
+            return Unchanged("the model is quantized already")
         with quiet():
             ready = prepared(model, context.workspace)
         if not layers_of(ready):
