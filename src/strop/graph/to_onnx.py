@@ -83,10 +83,22 @@ def _patiently(convert: Callable[[], Any]) -> Any:
     """
     try:
         with _environment("TF2ONNX_CATCH_ERRORS", "FALSE"):
-            return convert()
+            return _counted_anew(convert)
     # Whatever an optimizer raised, the second try shows whether it matters.
     except Exception:  # noqa: BLE001
-        return convert()
+        return _counted_anew(convert)
+
+
+def _counted_anew(convert: Callable[[], Any]) -> Any:
+    """Return what `convert` gives, its names numbered from one.
+
+    tf2onnx counts on through the process's life; recipes name layers, and must find them in another process.
+    """
+    import tf2onnx
+    import tf2onnx.rewriter  # imported later, it would take a number the first time and none after
+
+    tf2onnx.utils.INTERNAL_NAME = 1
+    return convert()
 
 
 @contextlib.contextmanager
