@@ -1,14 +1,9 @@
-"""What a model is: its operations by kind, its parameters, and its multiply-accumulates, each counted from its own form.
-
-A layer with weights does, for every element of its output, as many multiply-accumulates as it has weights for one output
-channel: ``macs = outputs · weights / channels``, be it a convolution, a depthwise one or a dense layer. A product of two
-activations does ``outputs · inner``.
-"""
+"""What a model is: its operations by kind, its parameters, and its multiply-accumulates, each counted from its own form."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from strop.core.model import Form, Model
+from strop.graph import macs
+from strop.graph.graph_safety import with_called
 
 
 @dataclass(frozen=True)
@@ -24,8 +21,8 @@ class Description:
 
     Attributes:
         operations: How many of each kind, in the form's own words; most frequent first.
-        parameters: Constant numbers of more than a scalar.
-        macs: Multiply-accumulates for one sample; None where shapes are not known.
+        parameters: A Keras model's own; in other forms, constant numbers of more than a scalar.
+        macs: Multiply-accumulates for one sample; None where they can't be told.
     """
 
     operations: dict[str, int]
@@ -38,74 +35,48 @@ def describe(model: Model) -> Description:
     return _BY_FORM[model.form](model)
 
 
-def _graph_def(model: Model) -> Description:
-    from strop.graph.frozen import read_graph
-
-    return _of_graph(read_graph(model.path), model)
-
-
-def _frozen(model: Model) -> Description:
+def _keras(model: Model) -> Description:
     from strop.graph.frozen import freeze
+    from strop.graph.keras_files import opened
+    from strop.graph.keras_models import by_name
 
-    if model.form is Form.KERAS:
-        from strop.graph.keras_files import load
-        from strop.graph.keras_models import by_name
-
-        loaded = load(model.path)
-        graph = freeze(lambda *x: by_name(loaded, x, model.signature), model.signature, batch=1)
-    else:
-        from strop.graph.saved_models import serving_function
-
-        graph = freeze(serving_function(model), model.signature, batch=1)
-    return _of_graph(graph.definition, model)
+    loaded = opened(model)
+    graph = freeze(
+        lambda *tensors: by_name(loaded, tensors, model.signature),
+        model.signature,
+        batch=_batch(model),
+    )
+    found = _of_graph(graph.definition, graph.definition, model)
+    return Description(found.operations, int(loaded.count_params()), found.macs)
 
 
-def _of_graph(definition: Any, model: Model) -> Description:
+def _saved_model(model: Model) -> Description:
+    from strop.graph.frozen import freeze
+    from strop.graph.saved_models import serving_function
+
+    graph = freeze(serving_function(model), model.signature, batch=_batch(model))
+    return _of_graph(graph.definition, graph.definition, model)
+
+
+def _graph_def(model: Model) -> Description:
+    from strop.graph.frozen import frozen_of, read_graph, with_shapes
+
+    fixed = with_shapes(frozen_of(model), model.signature, batch=_batch(model))
+    return _of_graph(read_graph(model.path), fixed.definition, model)
+
+
+def _of_graph(definition: Any, fixed: Any, model: Model) -> Description:
+    """Return what there is to say of a graph, counted in the same graph with its batch `fixed`."""
     import tensorflow as tf
 
-    kinds = Counter(node.op for node in definition.node)
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.import_graph_def(definition, name="")
-    parameters = sum(
-        prod(op.outputs[0].shape.as_list()) for op in graph.get_operations() if _is_parameter(op)
-    )
-    weighty = (
-        "Conv2D",
-        "Conv3D",
-        "DepthwiseConv2dNative",
-        "MatMul",
-        "Conv2DBackpropInput",
-        "Einsum",
-    )
-    total = 0
-    for op in graph.get_operations():
-        if op.type in weighty or op.type.startswith("BatchMatMul"):
-            shape = op.outputs[0].shape
-            sizes = [t.shape.as_list() for t in op.inputs if t.shape.rank is not None]
-            if shape.rank is None or None in shape.as_list()[1:] or not sizes:
-                return Description(_ordered(kinds), parameters, None)
-            outputs = prod(n or 1 for n in shape.as_list())
-            total += outputs * _inner_of_graph(op, sizes)
-    return Description(_ordered(kinds), parameters, total)
-
-
-def _is_parameter(op: Any) -> bool:
-    value = op.outputs[0] if op.type == "Const" else None
-    return value is not None and bool(value.dtype.is_floating and value.shape.rank > 0)
-
-
-def _inner_of_graph(op: Any, sizes: list[list[int | None]]) -> int:
-    """Return how many multiply-accumulates one element of the output takes."""
-    if op.type in ("Conv2D", "Conv3D"):
-        return prod(n or 1 for n in sizes[1][:-1])
-    if op.type == "DepthwiseConv2dNative":
-        return prod(n or 1 for n in sizes[1][:2])
-    if op.type == "Conv2DBackpropInput":
-        return prod(n or 1 for n in sizes[1]) // max(op.outputs[0].shape[-1] or 1, 1)
-    left = sizes[0]
-    transposed = any(op.node_def.attr[name].b for name in ("transpose_a", "adj_x"))
-    return int(left[-2 if transposed else -1] or 1)
+    nodes = list(with_called(definition.library, definition.node))
+    parameters = 0
+    for node in nodes:
+        dtype = tf.as_dtype(node.attr["dtype"].type) if node.op == "Const" else tf.int32
+        if dtype.is_floating:
+            parameters += _elements([d.size for d in node.attr["value"].tensor.tensor_shape.dim])
+    kinds = Counter(node.op for node in nodes)
+    return Description(_ordered(kinds), parameters, _a_sample(macs.of_graph_def(fixed), model))
 
 
 def _litert(model: Model) -> Description:
@@ -116,87 +87,98 @@ def _litert(model: Model) -> Description:
         # With XNNPACK on, the operations it took over are one opaque node.
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
-    tensors = {details["index"]: details for details in interpreter.get_tensor_details()}
-    operations = interpreter._get_ops_details()
-    made = {int(out) for op in operations for out in op["outputs"]}
-    made |= {details["index"] for details in interpreter.get_input_details()}
-    parameters = sum(
-        int(np.prod(d["shape"])) for i, d in tensors.items() if i not in made and len(d["shape"])
+    operations = interpreter._get_ops_details()  # the bodies of loops are not shown
+    kinds = Counter(operation["op_name"] for operation in operations)
+    parameters = _constants(interpreter, operations)
+    return Description(_ordered(kinds), parameters, _run_once(interpreter, model))
+
+
+def _constants(interpreter: Any, operations: list[Any]) -> int:
+    """Return how many constant numbers a flatbuffer has: those in tensors that nothing makes and nobody feeds."""
+    read = {int(place) for operation in operations for place in operation["inputs"]}
+    made = {int(place) for operation in operations for place in operation["outputs"]}
+    fed = {details["index"] for details in interpreter.get_input_details()}
+    return sum(
+        _elements(details["shape"].tolist())
+        for details in interpreter.get_tensor_details()
+        if details["index"] in read - made - fed
     )
-    total = 0
-    for op in operations:
-        if op["op_name"] not in (
-            "CONV_2D",
-            "DEPTHWISE_CONV_2D",
-            "FULLY_CONNECTED",
-            "TRANSPOSE_CONV",
-            "BATCH_MATMUL",
-        ):
-            continue
-        outputs = int(np.prod(tensors[int(op["outputs"][0])]["shape"]))
-        weights = tensors[int(op["inputs"][1])]["shape"]
-        if op["op_name"] == "BATCH_MATMUL":
-            total += outputs * int(tensors[int(op["inputs"][0])]["shape"][-1])
-        elif op["op_name"] == "DEPTHWISE_CONV_2D":
-            total += outputs * int(weights[1] * weights[2])
-        else:
-            total += outputs * int(np.prod(weights[1:]))
-    return Description(_ordered(Counter(op["op_name"] for op in operations)), parameters, total)
+
+
+def _run_once(interpreter: Any, model: Model) -> int | None:
+    """Return the multiply-accumulates for one sample, of a call on zeros: LiteRT works shapes out as it goes."""
+    if model.signature.free_dimensions():
+        return None
+    for bound, spec in zip(model.binding.inputs, model.signature.inputs, strict=True):
+        details = interpreter.get_input_details()[bound.index]
+        if model.binding.batch is None and spec.shape:
+            interpreter.resize_tensor_input(details["index"], [1, *spec.shape[1:]])
+    try:
+        interpreter.allocate_tensors()
+        for details in interpreter.get_input_details():
+            interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
+        interpreter.invoke()
+    except (
+        RuntimeError,
+        ValueError,
+    ):  # what LiteRT answers with to an operation that it can't run
+        return None
+    return _a_sample(macs.of_flatbuffer(interpreter), model)
 
 
 def _onnx(model: Model) -> Description:
     import onnx
-    from onnx import numpy_helper, shape_inference
 
     content = onnx.load(str(model.path))
+    kinds = Counter(node.op_type for node in content.graph.node)
+    parameters = sum(_elements(tensor.dims) for tensor in content.graph.initializer)
     for value in content.graph.input:
-        for dimension in value.type.tensor_type.shape.dim[:1]:
-            if not dimension.dim_value:
-                dimension.dim_value = 1
-    graph = shape_inference.infer_shapes(content).graph
-    weights = {t.name: numpy_helper.to_array(t).shape for t in graph.initializer}
-    shapes: dict[str, tuple[int, ...]] = dict(weights)
-    for value in [*graph.value_info, *graph.output, *graph.input]:
-        dims = value.type.tensor_type.shape.dim
-        shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else 0 for d in dims)
-    total: int | None = 0
-    for node in graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul", "ConvTranspose"):
-            continue
-        out, left = shapes.get(node.output[0]), shapes.get(node.input[0])
-        kernel = shapes.get(node.input[1])
-        if total is None or not out or not left or not kernel or 0 in out or 0 in left:
-            total = None
-        elif node.op_type in ("Conv", "ConvTranspose"):
-            total += prod(out) * prod(kernel[1:])
-        else:
-            total += prod(out) * left[-1]
-    parameters = sum(prod(shape) for shape in weights.values() if shape)
-    return Description(_ordered(Counter(n.op_type for n in graph.node)), parameters, total)
+        dimensions = value.type.tensor_type.shape.dim
+        if dimensions and not dimensions[0].dim_value:
+            dimensions[0].dim_value = 1
+    return Description(_ordered(kinds), parameters, _a_sample(macs.of_onnx(content), model))
 
 
 def _openvino(model: Model) -> Description:
     import openvino
 
     graph = openvino.Core().read_model(str(model.path))
-    dynamic = [p for p in graph.inputs if p.partial_shape.is_dynamic]
+    dynamic = {
+        port: openvino.PartialShape([1, *list(port.partial_shape)[1:]])
+        for port in graph.inputs
+        if port.partial_shape.is_dynamic
+    }
     if dynamic:
-        graph.reshape({p: openvino.PartialShape([1, *list(p.partial_shape)[1:]]) for p in dynamic})
-    kinds: Counter[str] = Counter()
-    parameters, total = 0, 0
-    for op in graph.get_ordered_ops():
-        kind = op.get_type_name()
-        kinds[kind] += 1
-        if kind == "Constant" and op.get_output_shape(0):
-            parameters += prod(op.get_output_shape(0))
-        if kind not in ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData"):
-            continue
-        if op.get_output_partial_shape(0).is_dynamic:
-            return Description(_ordered(kinds), parameters, None)
-        outputs, kernel = prod(op.get_output_shape(0)), list(op.input(1).get_shape())
-        inner = {"Convolution": prod(kernel[1:]), "GroupConvolution": prod(kernel[2:])}
-        total += outputs * inner.get(kind, list(op.input(0).get_shape())[-1])
-    return Description(_ordered(kinds), parameters, total)
+        graph.reshape(dynamic)
+    operations = list(_with_bodies(graph))
+    parameters = sum(
+        _elements(node.get_output_shape(0))
+        for node in operations
+        if node.get_type_name() == "Constant"
+    )
+    kinds = Counter(node.get_type_name() for node in operations)
+    return Description(_ordered(kinds), parameters, _a_sample(macs.of_openvino(graph), model))
+
+
+def _with_bodies(graph: Any) -> Iterator[Any]:
+    for node in graph.get_ordered_ops():
+        yield node
+        if node.get_type_name() in ("Loop", "TensorIterator"):
+            yield from _with_bodies(node.get_function())
+
+
+def _elements(shape: Any) -> int:
+    """Return how many numbers a constant has that counts as a parameter; 0 for a scalar."""
+    return prod(shape) if len(shape) else 0
+
+
+def _batch(model: Model) -> int | None:
+    """Return the batch size to count at, where the model has none of its own."""
+    return None if model.binding.batch else 1
+
+
+def _a_sample(found: int | None, model: Model) -> int | None:
+    return None if found is None else found // (model.binding.batch or 1)
 
 
 def _ordered(kinds: Counter[str]) -> dict[str, int]:
@@ -204,8 +186,8 @@ def _ordered(kinds: Counter[str]) -> dict[str, int]:
 
 
 _BY_FORM: dict[Form, Callable[[Model], Description]] = {
-    Form.KERAS: _frozen,
-    Form.SAVED_MODEL: _frozen,
+    Form.KERAS: _keras,
+    Form.SAVED_MODEL: _saved_model,
     Form.GRAPH_DEF: _graph_def,
     Form.LITERT: _litert,
     Form.ONNX: _onnx,
