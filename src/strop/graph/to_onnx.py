@@ -123,8 +123,22 @@ def _write(proto: Any, path: Path, batch: int | None) -> None:
     proto = _simplified(proto)
     onnx_spelling.spell_layer_normalization(proto)
     onnx_spelling.spell_gelu(proto)
+    _name_constants(proto.graph)
     onnx.checker.check_model(proto)
     onnx.save(proto, str(path))
+
+
+def _name_constants(graph: Any) -> None:
+    """Number the constants that tf2onnx folded in the order of their use, in place: it folds in the order of a set."""
+    folded = {w.name for w in graph.initializer if w.name.startswith("const_fold_opt__")}
+    used = (name for node in _all_nodes(graph) for name in node.input if name in folded)
+    names = {old: f"folded__{number}" for number, old in enumerate(dict.fromkeys(used))}
+    for weight in graph.initializer:
+        weight.name = names.get(weight.name, weight.name)
+    for value in graph.value_info:
+        value.name = names.get(value.name, value.name)
+    for node in _all_nodes(graph):
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _refuse_foreign(proto: Any) -> None:
