@@ -1,6 +1,8 @@
+import sys
+
 import pytest
 
-from strop.core.errors import ModelError, UnsafeModelError
+from strop.core.errors import MissingDependencyError, ModelError, UnsafeModelError
 from strop.core.model import Form
 from strop.graph.quiet import quiet
 from strop.graph.reading import Options, detect, read
@@ -114,3 +116,68 @@ def test_string_inputs_are_named_with_how_to_split_them_off(tmp_path):
 
     with pytest.raises(ModelError, match=r"takes strings \(words\), which most engines can't"):
         read(tmp_path / "model", tmp_path)
+
+
+def test_the_graph_within_a_saved_model_is_told_its_folder(tmp_path):
+    with quiet():
+        models.convnet().export(str(tmp_path / "model"), verbose=False)
+
+    with pytest.raises(ModelError) as caught:
+        detect(tmp_path / "model" / "saved_model.pb")
+
+    assert str(caught.value) == (
+        f"'{tmp_path}/model/saved_model.pb' is a part of a SavedModel, which is a folder.\n"
+        "Give the folder.\n"
+        f"  {tmp_path}/model"
+    )
+
+
+def test_an_engine_that_is_not_installed_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.xml"
+    path.write_text('<?xml version="1.0"?>\n<net name="graph" version="11">')
+    monkeypatch.setitem(sys.modules, "openvino", None)  # how Python spells "not there"
+
+    with pytest.raises(MissingDependencyError) as caught:
+        read(path, tmp_path)
+
+    assert str(caught.value) == (
+        "reading an OpenVINO model needs the package 'openvino', which is not installed.\n"
+        "  pip install strop[openvino]"
+    )
+
+
+def _any_length(folder):
+    models.transformer(None).save(folder / "model.keras")
+    return folder / "model.keras"
+
+
+def test_a_shape_that_is_given_holds(tmp_path):
+    path = _any_length(tmp_path)
+
+    model = read(path, tmp_path, Options(shapes={"tokens": (None, 9)}))
+
+    assert model.signature.inputs[0].shape == (None, 9)
+    assert not model.signature.free_dimensions()
+
+
+def test_a_shape_for_no_input_is_told_the_inputs(tmp_path):
+    path = _any_length(tmp_path)
+
+    with pytest.raises(ModelError) as caught:
+        read(path, tmp_path, Options(shapes={"token": (None, 9)}))
+
+    assert str(caught.value) == (
+        f"'{path}' has no input 'token', for which a shape is given.\n"
+        "Its inputs: tokens.\n"
+        "  --shape tokens=?,9"
+    )
+
+
+@pytest.mark.parametrize("shape", [(None, 9, 2), (None, 12, 12, 1)])
+def test_a_shape_that_can_not_be_the_inputs_is_refused(tmp_path, shape):
+    models.convnet().save(tmp_path / "model.keras")
+
+    with pytest.raises(
+        ModelError, match=r"takes image: float32\[\?,12,12,3\]; the shape .* can't be"
+    ):
+        read(tmp_path / "model.keras", tmp_path, Options(shapes={"image": shape}))

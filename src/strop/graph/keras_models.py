@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from strop.core.errors import ModelError, message
 from strop.core.signature import Signature, TensorSpec
+from strop.graph.names import unique
 
 
 def signature_of(model: Any) -> Signature:
@@ -101,7 +101,7 @@ def _input_structure(model: Any) -> Any:
 def _specs(leaves: Sequence[tuple[tuple[Any, ...], Any]], kind: str) -> tuple[TensorSpec, ...]:
     import keras
 
-    names = _unique([_name(path, tensor) or kind for path, tensor in leaves])
+    names = unique([_name(path, tensor) or kind for path, tensor in leaves])
     return tuple(
         TensorSpec(
             name,
@@ -118,17 +118,3 @@ def _name(path: tuple[Any, ...], tensor: Any) -> str:
         return "_".join(keys)
     history = getattr(tensor, "_keras_history", None)
     return str(history.operation.name) if history else ""
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Return `names` with numbers behind those that occur more than once.
-
-    Example:
-        >>> _unique(["a", "b", "a"])
-        ['a_0', 'b', 'a_1']
-    """
-    often, seen, found = Counter(names), Counter[str](), []
-    for name in names:
-        found.append(f"{name}_{seen[name]}" if often[name] > 1 else name)
-        seen[name] += 1
-    return found

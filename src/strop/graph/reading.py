@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from strop.core.errors import ModelError, StropError, message
+from strop.core.contracts import KERAS, LITERT, ONNX_RUNTIME, OPENVINO, TENSORFLOW
+from strop.core.errors import MissingDependencyError, ModelError, StropError, message
 from strop.core.model import Form, Model
-from strop.core.signature import Shape
+from strop.core.signature import Shape, Signature, TensorSpec
 from strop.graph.quiet import quiet
 from strop.graph.refusal import gist
 
@@ -31,6 +33,14 @@ _TITLES = {
     Form.LITERT: "a LiteRT flatbuffer",
     Form.ONNX: "an ONNX model",
     Form.OPENVINO: "an OpenVINO model",
+}
+_READ_WITH = {
+    Form.KERAS: (TENSORFLOW, KERAS),
+    Form.SAVED_MODEL: (TENSORFLOW,),
+    Form.GRAPH_DEF: (TENSORFLOW,),
+    Form.LITERT: (LITERT,),
+    Form.ONNX: (ONNX_RUNTIME,),
+    Form.OPENVINO: (OPENVINO,),
 }
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
@@ -76,6 +86,14 @@ def detect(path: Path) -> Form:
         )
     if path.stat().st_size == 0:
         raise ModelError(message(f"the file '{path}' is empty.", f"A model is one of: {_KNOWN}."))
+    if path.name in ("saved_model.pb", "saved_model.pbtxt"):
+        raise ModelError(
+            message(
+                f"'{path}' is a part of a SavedModel, which is a folder.",
+                "Give the folder.",
+                next_step=str(path.parent),
+            )
+        )
     named, found = _SUFFIXES.get(path.suffix.lower()), _by_content(path)
     form = found or named
     if form is None:
@@ -158,8 +176,14 @@ def read(path: Path, workspace: Path, options: Options | None = None) -> Model:
     Raises:
         ModelError: If it can't be read, or is not what its name says.
         UnsafeModelError: If it would run code or touch files.
+        MissingDependencyError: If what reads this form is not installed.
     """
     form = detect(path)
+    for needed in _READ_WITH[form]:
+        if not needed.is_met():
+            raise MissingDependencyError(
+                f"reading {_TITLES[form]}", needed.package, f"pip install strop[{needed.extra}]"
+            )
     reader = importlib.import_module(f"strop.graph.readers.{form}")
     try:
         with quiet():
@@ -175,7 +199,83 @@ def read(path: Path, workspace: Path, options: Options | None = None) -> Model:
             )
         ) from error
     _refuse_strings(model, path)
+    _refuse_no_arrays(model, path)
     return model
+
+
+def shaped(
+    signature: Signature,
+    options: Options,
+    path: Path,
+    *,
+    rankless: Collection[str] = (),
+    sizes_stay: bool = True,
+) -> Signature:
+    """Return the signature with the shapes that the user gave.
+
+    Args:
+        signature: As the source has it.
+        options: Whose `shapes` are taken.
+        path: The source, for messages.
+        rankless: Inputs of which the source tells no shape at all.
+        sizes_stay: Whether a size that the source tells can't be another.
+
+    Raises:
+        ModelError: If a shape is missing, names no input, or can't be that input's.
+    """
+    missing = [name for name in rankless if name not in options.shapes]
+    if missing:
+        raise ModelError(
+            message(
+                f"'{path}' does not tell the shape of its input '{missing[0]}'.",
+                "Give it, the batch first; a ? leaves a dimension free.",
+                next_step=f"--shape {missing[0]}=?,224,224,3",
+            )
+        )
+    known = {spec.name: spec for spec in signature.inputs}
+    for name, shape in options.shapes.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, list(known), n=1) or list(known)
+            raise ModelError(
+                message(
+                    f"'{path}' has no input '{name}', for which a shape is given.",
+                    f"Its inputs: {', '.join(known)}.",
+                    next_step=f"--shape {near[0]}={_spelled(shape)}",
+                )
+            )
+        if name not in rankless and not _can_be(known[name], shape, sizes_stay=sizes_stay):
+            raise ModelError(
+                message(
+                    f"'{path}' takes {known[name]}; the shape {_spelled(shape)} that is given can't be that.",
+                    f"Give {len(known[name].shape)} dimensions, the batch first; sizes that are told stay.",
+                    next_step=f"--shape {name}={_spelled(known[name].shape)}",
+                )
+            )
+    return signature.with_shapes(options.shapes)
+
+
+def _can_be(spec: TensorSpec, shape: Shape, *, sizes_stay: bool) -> bool:
+    return len(spec.shape) == len(shape) and all(
+        told is None or given is None or told == given or not sizes_stay
+        for told, given in zip(spec.shape, shape, strict=True)
+    )
+
+
+def _spelled(shape: Shape) -> str:
+    return ",".join("?" if size is None else str(size) for size in shape)
+
+
+def _refuse_no_arrays(model: Model, path: Path) -> None:
+    """Refuse what goes in or comes out and is no array: ONNX has lists and tables too, TensorFlow handles."""
+    for spec in (*model.signature.inputs, *model.signature.outputs):
+        if "(" in spec.dtype or spec.dtype in ("resource", "variant"):
+            raise ModelError(
+                message(
+                    f"'{path}' has '{spec.name}' as {spec.dtype}, which is no array.",
+                    "Take off the operation that makes it (ZipMap, in a classifier from scikit-learn).",
+                    next_step='convert_sklearn(model, ..., options={"zipmap": False})',
+                )
+            )
 
 
 def _refuse_strings(model: Model, path: Path) -> None:

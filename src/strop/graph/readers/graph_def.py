@@ -14,7 +14,7 @@ from strop.core.signature import Signature, TensorSpec
 from strop.graph.frozen import output_shapes
 from strop.graph.graph_safety import refuse_unsafe, with_called
 from strop.graph.quiet import quiet
-from strop.graph.reading import Options
+from strop.graph.reading import Options, shaped
 
 # Operations that end in nothing and are no outputs all the same.
 _NO_OUTPUTS = frozenset(
@@ -218,23 +218,13 @@ def _refuse_variables(operations: Sequence[Any], path: Path) -> None:
 def _signature(
     definition: Any, inputs: Sequence[Any], outputs: Sequence[Any], options: Options, path: Path
 ) -> Signature:
-    given = Signature(
+    told = Signature(
         tuple(_spec(name, tensor) for name, tensor in _short_names(inputs)),
         tuple(_spec(name, tensor) for name, tensor in _short_names(outputs)),
-    ).with_shapes(options.shapes)
-    unknown = [
-        name
-        for name, tensor in _short_names(inputs)
-        if tensor.shape.rank is None and name not in options.shapes
-    ]
-    if unknown:
-        raise ModelError(
-            message(
-                f"'{path}' does not tell the shape of its input '{unknown[0]}'.",
-                "Give it, the batch first; a ? leaves a dimension free.",
-                next_step=f"--shape {unknown[0]}=?,224,224,3",
-            )
-        )
+    )
+    rankless = [name for name, tensor in _short_names(inputs) if tensor.shape.rank is None]
+    # A placeholder's size is what its owner happened to write; the graph is traced anew.
+    given = shaped(told, options, path, rankless=rankless, sizes_stay=False)
     try:
         shapes = output_shapes(
             definition, [t.name for t in inputs], [t.name for t in outputs], given

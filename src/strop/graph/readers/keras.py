@@ -8,14 +8,14 @@ from strop.core.model import Binding, Form, Model
 from strop.graph.keras_files import load, needs_repair
 from strop.graph.keras_models import signature_of
 from strop.graph.quiet import quiet
-from strop.graph.reading import Options
+from strop.graph.reading import Options, shaped
 
 
 def read(path: Path, workspace: Path, options: Options) -> Model:
     """Return the Keras model; a legacy file that Keras 3 refuses is written anew beneath `workspace`."""
     with quiet():
         loaded = load(path, allow=options.allow)
-        signature = signature_of(loaded).with_shapes(options.shapes)
+        signature = shaped(signature_of(loaded), options, path)
         binding = Binding.plain(signature, batch=signature.batch)
         facts = {"allow": ["lambda"]} if "lambda" in options.allow else {}
         if not needs_repair(path):

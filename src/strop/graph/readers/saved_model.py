@@ -11,7 +11,7 @@ from strop.core.model import Binding, Form, Model
 from strop.core.signature import Signature, TensorSpec
 from strop.graph.graph_safety import refuse_unsafe, upstream, with_called
 from strop.graph.quiet import quiet
-from strop.graph.reading import Options
+from strop.graph.reading import Options, shaped
 
 
 def read(path: Path, workspace: Path, options: Options) -> Model:
@@ -93,21 +93,9 @@ def _chosen(signatures: Mapping[str, Any], wanted: str | None, path: Path) -> tu
 
 
 def _signature(definition: Any, options: Options, path: Path) -> Signature:
-    shapeless = [
-        name
-        for name, info in definition.inputs.items()
-        if info.tensor_shape.unknown_rank and name not in options.shapes
-    ]
-    if shapeless:
-        raise ModelError(
-            message(
-                f"'{path}' does not tell the shape of its input '{shapeless[0]}'.",
-                "Give it, the batch first; a ? leaves a dimension free.",
-                next_step=f"--shape {shapeless[0]}=?,224,224,3",
-            )
-        )
     signature = Signature(_specs(definition.inputs), _specs(definition.outputs))
-    return signature.with_shapes(options.shapes)
+    rankless = [n for n, info in definition.inputs.items() if info.tensor_shape.unknown_rank]
+    return shaped(signature, options, path, rankless=rankless)
 
 
 def _specs(infos: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
