@@ -56,6 +56,7 @@ def measure(case: Case, batch: int, effort: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         model = case.model()
+        case.draw()  # what is made on the first call is nobody's time
     except CaseUnavailableError as reason:
         print(f"{case.name}: skipped: {reason}")
         return

@@ -146,9 +146,8 @@ def _draw_texts() -> Splits:
 
 
 def _draw_random_images(architecture: untrained.Architecture) -> Splits:
-    count = _CALIBRATE_LARGE + _EVALUATE_LARGE
-    images = untrained.random_images(
-        count, low=architecture.low, high=architecture.high, seed=_SEED + 1
+    images = untrained.kept_images(
+        architecture, count=_CALIBRATE_LARGE + _EVALUATE_LARGE, seed=_SEED + 1
     )
     return _split_by_seed(images, None, name="image", calibrate=_CALIBRATE_LARGE)
 

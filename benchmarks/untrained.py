@@ -63,6 +63,23 @@ def random_images(count: int, *, low: float, high: float, seed: int) -> NDArray[
     return np.asarray(low + unit * (high - low), np.float32)
 
 
+def kept_images(architecture: Architecture, *, count: int, seed: int) -> NDArray[np.float32]:
+    """Return `random_images` in the range of the network, made on the first call.
+
+    Making them takes seconds, in each of the processes that a way by hand consists of: time that
+    would be laid at the door of the engines.
+    """
+    low, high = architecture.low, architecture.high
+    target = cache_folder() / "images" / f"{low:g}_{high:g}_{count}_{seed}.npy"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_suffix(".unfinished.npy")
+        np.save(unfinished, random_images(count, low=low, high=high, seed=seed))
+        unfinished.replace(target)  # whole or not at all
+    images: NDArray[np.float32] = np.load(target)
+    return images
+
+
 def untrained_model(architecture: Architecture) -> Path:
     """Return where the network lies, made on the first call."""
     target = cache_folder() / "models" / f"{architecture.application}.keras"
