@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ def to_litert(
 ) -> Binding:
     """Write `graph` as a flatbuffer of built-in operations at `path`; return how that spells the signature.
 
-    The flatbuffer's own signature has the logical names, so that it can be run by name with the engine's own API,
-    and inputs and outputs can be told for certain: the converter orders and renames tensors as it likes.
+    The flatbuffer gets a signature of its own with the logical names, so that it can be run by name with the engine's
+    own API. (The converter writes one only of a SavedModel, which for large models takes three times as long.)
 
     Args:
         graph: What to convert, in order (see `frozen_of`).
@@ -38,26 +37,44 @@ def to_litert(
     """
     import tensorflow as tf
 
-    inputs, outputs = _arguments(signature.input_names), _arguments(signature.output_names)
     function = traced(graph, signature, batch=batch)
-
-    def serve(**tensors: Any) -> dict[str, Any]:
-        return dict(zip(outputs, function(*[tensors[name] for name in inputs]), strict=True))
-
-    module = tf.Module()
-    module.serve = tf.function(serve, autograph=False)
-    specs = {
-        name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
-        for name, tensor in zip(inputs, function.inputs, strict=True)
-    }
-    with tempfile.TemporaryDirectory(prefix="strop-") as folder:
-        served = module.serve.get_concrete_function(**specs)
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, folder, signatures={SIGNATURE: served}, options=options)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        path.write_bytes(converter.convert())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    inputs, outputs = _arguments(signature.input_names), _arguments(signature.output_names)
+    path.write_bytes(_signed(converter.convert(), inputs, outputs))
     return binding_by_names(path, inputs, outputs, batch=batch)
+
+
+def _signed(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Return a flatbuffer with the names of its inputs and outputs, given in its own order, written into it.
+
+    Raises:
+        ConversionError: If it has another number of them.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    graph = model.subgraphs[0]
+    if (len(graph.inputs), len(graph.outputs)) != (len(inputs), len(outputs)):
+        raise ConversionError(
+            f"the LiteRT converter gave {len(graph.inputs)} inputs and {len(graph.outputs)} outputs "
+            f"for {len(inputs)} and {len(outputs)}"
+        )
+
+    def named(names: Sequence[str], tensors: Sequence[int]) -> list[Any]:
+        found = []
+        for name, index in zip(names, tensors, strict=True):
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = name, int(index)
+            found.append(entry)
+        return found
+
+    written = schema.SignatureDefT()
+    written.signatureKey, written.subgraphIndex = SIGNATURE, 0
+    written.inputs, written.outputs = named(inputs, graph.inputs), named(outputs, graph.outputs)
+    model.signatureDefs = [written]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def binding_by_names(

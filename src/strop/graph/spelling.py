@@ -27,8 +27,10 @@ def spell_products(definition: Any) -> int:
     TensorFlow works the shapes out anew at every call, and every engine that is made of the graph with it; worse, what
     comes after is no longer known to have the shape that it has.
     """
-    shapes, view, found = _shapes(definition), GraphView(definition), 0
-    for product in view.nodes("MatMul"):
+    view, found = GraphView(definition), 0
+    products = view.nodes("MatMul")
+    shapes = _shapes(definition) if products else lambda _: None
+    for product in products:
         readers = view.readers(product)
         flat = view.maker(product.input[0])
         if (

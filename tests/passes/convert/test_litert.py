@@ -38,6 +38,21 @@ def test_the_flatbuffer_is_run_by_the_signatures_names(workshop):
     }
 
 
+def test_an_input_that_nobody_reads_stays(workshop):
+    import keras
+    from keras import layers
+
+    class Choosy(layers.Layer):
+        def call(self, pair):
+            return pair[1] * 2.0
+
+    with keras.saving.custom_object_scope({"Choosy": Choosy}):
+        first, second = keras.Input((3,), name="first"), keras.Input((2,), name="second")
+        source = workshop.keras(keras.Model([first, second], Choosy()([first, second])))
+        made = workshop.apply(source, Freeze(), ConvertToLiteRT())
+        workshop.assert_answers_alike(source, made, "litert")
+
+
 def test_a_convnet_is_built_of_weights_of_its_own_size(workshop):
     source = workshop.keras(models.convnet())
 
