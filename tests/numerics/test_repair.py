@@ -3,7 +3,12 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strop.numerics.repair import fewest_left_out, rank_by_added_error
+from strop.numerics.repair import (
+    errors_alone,
+    fewest_left_out,
+    rank_by_added_error,
+    rank_by_error,
+)
 
 LAYERS = tuple(f"layer{i}" for i in range(40))
 
@@ -38,3 +43,23 @@ def test_a_layer_that_was_ranked_too_high_goes_back():
 
 def test_layers_rank_by_the_error_they_add_to_what_came_before():
     assert rank_by_added_error([("a", 0.1), ("b", 0.1), ("c", 0.4)]) == ["c", "a", "b"]
+
+
+def test_layers_rank_by_the_error_each_causes_and_equal_ones_keep_their_order():
+    assert rank_by_error([("a", 0.1), ("b", 0.3), ("c", 0.1)]) == ["b", "a", "c"]
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_each_layer_is_asked_about_once_and_no_more_often_than_allowed(length, trials):
+    asked = []
+
+    def error_leaving(left):
+        asked.append(set(LAYERS[:length]) - set(left))
+        return float(len(asked))
+
+    found = errors_alone(LAYERS[:length], error_leaving, trials=trials)
+
+    assert [name for name, _ in found] == list(LAYERS[:length])
+    assert len(asked) <= trials
+    assert all(name in asked[int(error) - 1] for name, error in found)
+    assert sum(map(len, asked)) == length

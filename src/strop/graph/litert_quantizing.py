@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from strop.core.errors import ParameterError, QuantizationError
 from strop.core.model import Binding, Model
@@ -32,6 +33,7 @@ def quantized(
     configure: Callable[[Any], None],
     *,
     calibration: Samples | None = None,
+    ranges: dict[str, Any] | None = None,
     keep_float: Sequence[str] = (),
 ) -> Binding:
     """Write `model` quantized at `path`; return how the result spells the signature.
@@ -41,6 +43,9 @@ def quantized(
         path: Where to write.
         configure: Adds the rules to ai-edge-quantizer's `Quantizer`.
         calibration: Samples to find activations' ranges with, where the rules need any.
+        ranges: Where calibration keeps what it finds, and looks first: one dictionary for one model, one set of
+            rules and one set of samples spares all calibrations but the first. That first one must leave no more
+            in float than those after it.
         keep_float: Names of layers (their output tensors) to leave in float.
 
     Raises:
@@ -61,9 +66,11 @@ def quantized(
             found = None
             if work.need_calibration:
                 assert calibration is not None  # noqa: S101 - static rules come with samples
-                found = work.calibrate(
+                found = dict(ranges or {}) or work.calibrate(
                     _calibration_data(model, signed, calibration), num_threads=2
                 )
+                if ranges is not None:
+                    ranges.update(found)
             work.quantize(found).export_model(str(path), overwrite=True)
         except ParameterError:
             raise
@@ -207,51 +214,33 @@ def left_in_float(path: Path, asked: Sequence[str]) -> dict[str, str]:
     return {**found, **dict.fromkeys(asked, "asked for")}
 
 
-def errors_by_layer(
-    model: Model, quantized_path: Path, samples: Samples
-) -> list[tuple[str, float]]:
-    """Return the relative error of each operation's output, in the order in which they run."""
-    from strop.numerics.similarity import relative_error
-
-    names = operations_of(model.path)
-    before = _activations(model.path, model.binding, names, samples)
-    after = _activations(quantized_path, rebound(quantized_path, model.binding), names, samples)
-    return [
-        (name, relative_error(before[name], after[name]))
-        for name in names
-        if name in before and name in after and before[name].shape == after[name].shape
-    ]
-
-
-def _activations(path: Path, binding: Binding, names: Sequence[str], samples: Samples) -> Arrays:
-    """Return the named tensors, dequantized, for one batch."""
+def answers(model: Model, samples: Samples) -> list[NDArray[Any]]:
+    """Return the outputs for `samples`, decoded; the first ones again where a fixed batch has places left."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(
-        model_path=str(path),
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=_plain_resolver(),
-    )
-    size = binding.batch or min(len(samples), 16)
-    arrays = next(samples.batches(size))
+    interpreter = Interpreter(model_path=str(model.path))
+    size = model.binding.batch or len(samples)
+    outputs = interpreter.get_output_details()
+    filled = samples.take(np.arange(-(-len(samples) // size) * size) % len(samples))
+    results = []
+    for arrays in filled.batches(size):
+        _feed(interpreter, model.binding, arrays)
+        interpreter.invoke()
+        results.append(
+            [
+                bound.decode(interpreter.get_tensor(outputs[bound.index]["index"]), "float32")
+                for bound in model.binding.outputs
+            ]
+        )
+    return [np.concatenate(parts) for parts in zip(*results, strict=True)]
+
+
+def _feed(interpreter: Any, binding: Binding, arrays: Arrays) -> None:
+    details = interpreter.get_input_details()
     for bound, array in zip(binding.inputs, arrays.values(), strict=True):
-        details = interpreter.get_input_details()[bound.index]
-        if tuple(details["shape"]) != array.shape:
-            interpreter.resize_tensor_input(details["index"], array.shape)
+        if tuple(details[bound.index]["shape"]) != array.shape:
+            interpreter.resize_tensor_input(details[bound.index]["index"], array.shape)
     interpreter.allocate_tensors()
     for bound, array in zip(binding.inputs, arrays.values(), strict=True):
-        index = interpreter.get_input_details()[bound.index]["index"]
-        interpreter.set_tensor(index, bound.encode(np.ascontiguousarray(array)))
-    interpreter.invoke()
-    found: Arrays = {}
-    for details in interpreter.get_tensor_details():
-        # A layer's tensor keeps its name, or gets a suffix where it is requantized or dequantized.
-        name = details["name"]
-        if name not in names or name in found:
-            continue
-        array = interpreter.get_tensor(details["index"])
-        scale, zero_point = details["quantization"]
-        if scale and array.dtype != np.float32:
-            array = (array.astype(np.float32) - zero_point) * scale
-        found[name] = array
-    return found
+        encoded = bound.encode(np.ascontiguousarray(array))
+        interpreter.set_tensor(details[bound.index]["index"], encoded)

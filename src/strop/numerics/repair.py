@@ -57,6 +57,48 @@ def _smallest_prefix(length: int, holds: Callable[[int], bool]) -> int | None:
     return reach
 
 
+def errors_alone(
+    names: Sequence[str],
+    error_leaving: Callable[[tuple[str, ...]], float],
+    *,
+    trials: int = 32,
+) -> list[tuple[str, float]]:
+    """Return the error of the answers with each layer quantized and all others left in float.
+
+    What a layer's own output loses says little: one that feeds a softmax hurts the answers far more than another
+    that loses as much, and where an engine fuses two there is no output to compare. Only the answers tell.
+
+    Args:
+        names: The layers, in the order in which they run.
+        error_leaving: The answers' error with the named layers in float and the others quantized; dear.
+        trials: Most times to ask; where there are more layers, neighbours are quantized together and share an error.
+
+    Example:
+        >>> errors_alone("abc", lambda left: 0.1 * (3 - len(left)), trials=2)
+        [('a', 0.2), ('b', 0.2), ('c', 0.1)]
+    """
+    width = -(-len(names) // trials)
+    found = []
+    for start in range(0, len(names), width or 1):
+        together = names[start : start + width]
+        error = error_leaving(tuple(name for name in names if name not in together))
+        found += [(name, error) for name in together]
+    return found
+
+
+def rank_by_error(errors: Sequence[tuple[str, float]]) -> list[str]:
+    """Return names in order of the error that each causes by itself, most first.
+
+    Args:
+        errors: Name and relative error of the answers, in the order in which the layers run, which equal ones keep.
+
+    Example:
+        >>> rank_by_error([("stem", 0.04), ("middle", 0.01), ("head", 0.08)])
+        ['head', 'stem', 'middle']
+    """
+    return [name for name, _ in sorted(errors, key=lambda pair: -pair[1])]
+
+
 def rank_by_added_error(errors: Sequence[tuple[str, float]]) -> list[str]:
     """Return names in order of how much error each adds to what came before it, most first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -18,9 +19,11 @@ from strop.core.contracts import (
 from strop.core.errors import QuantizationError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
-from strop.numerics.repair import fewest_left_out, rank_by_added_error
+from strop.numerics.repair import errors_alone, fewest_left_out, rank_by_error
 
 _METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+# Samples that answers are compared on, to rank operations: what one costs shows in few.
+_COMPARED = 64
 
 
 @final
@@ -58,7 +61,6 @@ class QuantizeStaticONNX(Pass):
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the quantized model."""
         from strop.graph.onnx_quantizing import (
-            errors_by_layer,
             is_quantized,
             layers_of,
             prepared,
@@ -74,8 +76,24 @@ class QuantizeStaticONNX(Pass):
         made = self._quantized(model, ready, context, self.keep_float)
         if not self.repair or context.goal.shortfall(context.evaluate(made)) is None:
             return made
-        errors = errors_by_layer(ready, made.path, model, context.calibration)
-        ranked = [name for name in rank_by_added_error(errors) if name not in self.keep_float]
+        return self._repaired(model, ready, context)
+
+    def _repaired(self, model: Model, ready: Path, context: Context) -> Model:
+        from strop.graph.onnx_quantizing import answers, operations_of
+        from strop.numerics.similarity import relative_error
+
+        names = [name for name in operations_of(ready) if name not in self.keep_float]
+        context.progress(0.0, f"repair: what each of {len(names)} operations costs")
+        samples = context.calibration.head(_COMPARED)
+        wanted = answers(ready, model, samples)
+
+        def error_leaving(left: tuple[str, ...]) -> float:
+            made = self._quantized(model, ready, context, (*self.keep_float, *left))
+            pairs = zip(wanted, answers(made.path, model, samples), strict=True)
+            made.path.unlink()  # a large model thirty-two times over would fill a disk
+            return max(relative_error(before, after) for before, after in pairs)
+
+        ranked = rank_by_error(errors_alone(names, error_leaving))
         tried: dict[tuple[str, ...], Model] = {}
 
         def holds(kept: tuple[str, ...]) -> bool:
@@ -111,6 +129,10 @@ class QuantizeStaticONNX(Pass):
 
         path = context.workspace / f"model{len(list(context.workspace.glob('model*.onnx')))}.onnx"
 
+        # Ranges don't depend on what stays in float, so repair finds them once, where ONNX Runtime can keep them.
+        can_keep = "calibration_cache_path" in inspect.signature(quantize_static).parameters
+        found = {"calibration_cache_path": context.workspace / "ranges.json"} if can_keep else {}
+
         def quantize() -> None:
             quantize_static(
                 str(ready),
@@ -123,6 +145,7 @@ class QuantizeStaticONNX(Pass):
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=node_names(ready, keep_float),
                 calibrate_method=getattr(CalibrationMethod, _METHODS[self.method]),
+                **found,
             )
 
         guarded(quantize)
