@@ -1,7 +1,8 @@
-"""Keras models for tests, built in code in moments, with weights that leave no output near zero by chance."""
+"""Models for tests, built in code in moments, with weights that leave no output near zero by chance."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,3 +123,25 @@ def subclassed() -> Any:
     model = Own()
     model(np.zeros((1, 5), np.float32))
     return settle(model)
+
+
+def onnx_dense(path: Path, *, given: str = "x", width: int = 4, seed: int = 0) -> Path:
+    """Write one dense layer under a softmax as an ONNX file, which no test needs TensorFlow for; return its path."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    weights = np.random.default_rng(seed).standard_normal((width, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", [given, "w"], ["h"]),
+        helper.make_node("Softmax", ["h"], ["label"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", size])
+        for name, size in ((given, width), ("label", 3))
+    ]
+    graph = helper.make_graph(
+        nodes, "dense", ends[:1], ends[1:], [numpy_helper.from_array(weights, "w")]
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(made.SerializeToString())
+    return path

@@ -72,6 +72,22 @@ def test_the_mean_of_its_scores_is_its_value(name):
 
 
 @pytest.mark.parametrize("name", registry.metrics.names())
+def test_the_sums_of_its_statistics_decide_its_value_for_any_samples(name):
+    metric = registry.metrics.get(name)()
+    output, target = CASES[name]
+    statistics = metric.statistics(output, target)
+    if statistics is None:
+        pytest.skip("no sums decide it")
+    assert statistics.shape[0] == len(output)
+    assert statistics.ndim == 2
+    for seed in range(5):
+        chosen = np.random.default_rng(seed).integers(0, len(output), len(output))
+        assert metric.value_of(statistics[chosen].sum(0)) == pytest.approx(
+            metric.value(output[chosen], target[chosen])
+        )
+
+
+@pytest.mark.parametrize("name", registry.metrics.names())
 def test_it_says_whether_it_fits_without_failing(name):
     kind = registry.metrics.get(name)
     for output, _ in CASES.values():

@@ -10,6 +10,7 @@ EXAMPLES = [
     errors.RecipeError(["step 1 is wrong", "step 3 too"]),
     errors.UnknownNameError("pass", "prune.chanels", ["prune.channels", "quantize.static"]),
     errors.MissingDependencyError("the runtime 'openvino'", "openvino"),
+    errors.SubjectError("convert.litert @ litert", "the process ended"),
     *(
         kind("what is wrong.\nWhat would be right.")
         for _, kind in inspect.getmembers(errors, inspect.isclass)
@@ -67,6 +68,7 @@ def test_a_recipes_mistakes_are_all_told_at_once():
     ("kind", "code"),
     [
         (errors.InputError, 2),
+        (errors.MetricError, 2),
         (errors.GoalError, 1),
         (errors.NothingWorkedError, 3),
         (errors.TrialError, 3),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from strop.core.errors import ParameterError
 from strop.core.evaluation import Evaluation, Fidelity, Goal, Measurement, OutputDifference
+from strop.core.figures import spelled
 
 SAME = OutputDifference("label", 0.0, 0.0, math.inf, 0.0, 1.0, finite=True)
 
@@ -53,6 +54,24 @@ evaluations = st.builds(
 @given(evaluations)
 def test_json_brings_an_evaluation_back(evaluation):
     assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
+
+
+@given(evaluations)
+def test_json_that_knows_no_infinity_brings_an_evaluation_back(evaluation):
+    text = json.dumps(spelled(evaluation.to_json()), allow_nan=False)
+    assert Evaluation.from_json(json.loads(text)) == evaluation
+
+
+def test_what_is_no_number_comes_back_as_none():
+    found = fidelity(math.nan, sqnr_db=math.nan)
+    back = Fidelity.from_json(json.loads(json.dumps(spelled(found.to_json()), allow_nan=False)))
+    assert math.isnan(back.drop.value)
+    assert math.isnan(back.sqnr_db)
+
+
+def test_a_goal_without_a_limit_comes_back():
+    goal = Goal(max_drop=math.inf)
+    assert Goal.from_json(json.loads(json.dumps(spelled(goal.to_json()), allow_nan=False))) == goal
 
 
 def test_json_brings_a_goal_back():

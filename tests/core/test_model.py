@@ -1,4 +1,5 @@
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strop.core.model import Binding, Form, Model, TensorBinding
+from strop.core.model import Binding, Form, Model, TensorBinding, digest_of
 from strop.core.signature import Signature, TensorSpec
 
 IMAGE = TensorSpec("image", (None, 4, 5, 3), "float32")
@@ -143,3 +144,63 @@ def test_a_folders_digest_knows_names_and_contents(tmp_path):
     after = Model.at(Form.SAVED_MODEL, folder, SIGNATURE)
     assert after.digest != before.digest
     assert after.size_bytes == before.size_bytes == 1
+
+
+ARCHIVE = {
+    "metadata.json": '{"date_saved": "2026-01-01@10:00:00"}',
+    "config.json": '{"a": {"shared_object_id": 140}, "b": [{"shared_object_id": 7}, {"shared_object_id": 140}]}',
+    "model.weights.h5": "weights" * 100,
+}
+
+
+def archive_in(folder: Path, **changed: str) -> str:
+    """Return the digest of an archive like Keras', some members of which are others."""
+    path = folder / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**ARCHIVE, **changed}.items():
+            archive.writestr(name, content)
+    return digest_of(Form.KERAS, path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"metadata.json": '{"date_saved": "2026-01-01@10:00:01"}'},
+        {"config.json": ARCHIVE["config.json"].replace("140", "141")},
+    ],
+    ids=["the date", "where shared objects lay in memory"],
+)
+def test_what_differs_from_save_to_save_is_not_the_model(tmp_path, changed):
+    assert archive_in(tmp_path, **changed) == archive_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model.weights.h5": "weighed" * 100},
+        {"config.json": ARCHIVE["config.json"].replace("a", "c")},
+        {"config.json": ARCHIVE["config.json"].replace("7", "140")},
+        {"assets/words.txt": "a b c"},
+    ],
+    ids=["weights", "architecture", "what is shared", "a member more"],
+)
+def test_everything_else_of_an_archive_is(tmp_path, changed):
+    assert archive_in(tmp_path, **changed) != archive_in(tmp_path)
+
+
+@pytest.mark.parametrize("place", [60, 0.5], ids=["a member", "the middle"])
+def test_a_damaged_archive_has_another_digest(tmp_path, place):
+    whole = archive_in(tmp_path)
+    path = tmp_path / "model.keras"
+    content = bytearray(path.read_bytes())
+    content[place if isinstance(place, int) else int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    assert digest_of(Form.KERAS, path) != whole
+
+
+def test_a_keras_file_that_is_no_archive_is_named_by_its_bytes(tmp_path):
+    path = tmp_path / "model.h5"
+    path.write_bytes(b"\x89HDF one")
+    before = digest_of(Form.KERAS, path)
+    path.write_bytes(b"\x89HDF two")
+    assert digest_of(Form.KERAS, path) != before

@@ -40,6 +40,21 @@ def test_batches_hold_every_sample_once_and_the_last_may_be_smaller():
     )
 
 
+@pytest.mark.parametrize(
+    ("count", "size", "wanted"),
+    [
+        (4, 2, [[0, 1], [2, 3]]),
+        (5, 2, [[0, 1], [2, 3], [4, 0]]),
+        (2, 5, [[0, 1, 0, 1, 0]]),
+        (0, 5, []),
+    ],
+)
+def test_full_batches_begin_again_where_places_are_left(count, size, wanted):
+    batches = list(some(count).full_batches(size))
+
+    assert [batch["x"].ravel().tolist() for batch in batches] == wanted
+
+
 def test_taking_takes_the_targets_along():
     taken = some().take(np.array([3, 1]))
 

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from strop.numerics.repair import (
     errors_alone,
     fewest_left_out,
-    rank_by_added_error,
     rank_by_error,
 )
 
@@ -39,10 +38,6 @@ def test_a_layer_that_was_ranked_too_high_goes_back():
     found = fewest_left_out(LAYERS, lambda kept: {"layer0", "layer3"} <= set(kept))
 
     assert found == ("layer0", "layer3")
-
-
-def test_layers_rank_by_the_error_they_add_to_what_came_before():
-    assert rank_by_added_error([("a", 0.1), ("b", 0.1), ("c", 0.4)]) == ["c", "a", "b"]
 
 
 def test_layers_rank_by_the_error_each_causes_and_equal_ones_keep_their_order():

@@ -284,6 +284,15 @@ class Runtime(PlugIn, abc.ABC):
     distribution: ClassVar[str] = ""
     is_for_comparison: ClassVar[bool] = False
 
+    @classmethod
+    def environment(cls) -> dict[str, str]:
+        """Return the variables that the engine reads once in a process's life, at its start.
+
+        Whoever starts a process that may open models sets them, whatever the settings will be, so they must change
+        nothing by themselves.
+        """
+        return {}
+
     @abc.abstractmethod
     def session(self, model: Model) -> Session:
         """Return `model` opened by the engine.
@@ -317,15 +326,17 @@ class Predictor:
         self.signature: Signature = model.signature
         self.batch_sizes = session.batch_sizes
         self._model = model
-        self._tails = [spec.shape[1:] for spec in self.signature.inputs]
         self._dtypes = [np.dtype(spec.dtype) for spec in self.signature.inputs]
+        # What was found to fit is not looked at again as long as the calls stay alike.
+        self._fitting: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         pairs_in = zip(model.binding.inputs, self.signature.inputs, strict=True)
         self._encoders = [None if b.is_plain(s.dtype) else b.encode for b, s in pairs_in]
         pairs_out = zip(model.binding.outputs, self.signature.outputs, strict=True)
         self._decoders = [None if b.is_plain(s.dtype) else b.decode for b, s in pairs_out]
+        self._encodes = any(encode is not None for encode in self._encoders)
+        self._decodes = any(decode is not None for decode in self._decoders)
         self._output_dtypes = [spec.dtype for spec in self.signature.outputs]
         self._output_names = self.signature.output_names
-        self._one_input = self.signature.input_names[0] if len(self._dtypes) == 1 else None
 
     def __call__(self, inputs: object, *, copy: bool = True) -> NDArray[Any] | Arrays:
         """Return the outputs for `inputs`.
@@ -346,15 +357,35 @@ class Predictor:
 
     def run(self, inputs: object, *, copy: bool = True) -> list[NDArray[Any]]:
         """Return the outputs for `inputs` in the signature's order; as `__call__` else."""
-        if self._one_input is not None and type(inputs) is np.ndarray:
+        # Every tenth of a microsecond counts here: small networks answer within some ten of them.
+        if type(inputs) is np.ndarray and [(inputs.shape, inputs.dtype)] == self._fitting:
             arrays = [inputs]
         else:
-            arrays = list(self.signature.arrange(inputs).values())
-        feeds = [
-            self._fit(position, array, encode)
-            for position, (array, encode) in enumerate(zip(arrays, self._encoders, strict=True))
-        ]
-        results = self._session.run(feeds)
+            arrays = self._arranged(inputs)
+        if self._encodes:
+            arrays = [
+                array if encode is None else encode(array)
+                for array, encode in zip(arrays, self._encoders, strict=True)
+            ]
+        results = self._session.run(arrays)
+        if self._decodes:
+            return self._decoded(results, copy=copy)
+        if not copy:
+            return list(results)
+        return [results[0].copy()] if len(results) == 1 else [r.copy() for r in results]
+
+    def _arranged(self, inputs: object) -> list[NDArray[Any]]:
+        """Return the inputs in order, looked at unless the last ones were alike."""
+        arrays = list(self.signature.arrange(inputs).values())
+        kinds = [(array.shape, array.dtype) for array in arrays]
+        if kinds == self._fitting:
+            return arrays
+        fitted = self._fitted(arrays)
+        if kinds == [(array.shape, array.dtype) for array in fitted]:
+            self._fitting = kinds
+        return fitted
+
+    def _decoded(self, results: Sequence[NDArray[Any]], *, copy: bool) -> list[NDArray[Any]]:
         outputs = []
         for result, decode, dtype in zip(
             results, self._decoders, self._output_dtypes, strict=True
@@ -363,25 +394,21 @@ class Predictor:
             outputs.append(array.copy() if copy and array is result else array)
         return outputs
 
-    def _fit(self, position: int, array: NDArray[Any], encode: Any) -> NDArray[Any]:
-        tail, dtype = self._tails[position], self._dtypes[position]
-        if array.shape[1:] != tail or array.dtype != dtype:
-            spec = self.signature.inputs[position]
-            self.signature_of(position).check({spec.name: array})
-            array = array.astype(dtype, copy=False)
-        if self.batch_sizes is not None and array.shape[0] not in self.batch_sizes:
-            sizes = ", ".join(map(str, self.batch_sizes))
+    def _fitted(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return `arrays` cast to the signature's dtypes, or say what does not fit."""
+        self.signature.check(dict(zip(self.signature.input_names, arrays, strict=True)))
+        count = len(arrays[0])
+        if self.batch_sizes is not None and count not in self.batch_sizes:
             raise SamplesError(
                 message(
-                    f"a batch of {array.shape[0]} was given.",
-                    f"This model was made for batches of {sizes}.",
+                    f"a batch of {count} was given.",
+                    f"This model was made for batches of {', '.join(map(str, self.batch_sizes))}.",
                 )
             )
-        return array if encode is None else encode(array)
-
-    def signature_of(self, position: int) -> Signature:
-        """Return the signature narrowed to one input (for checking it by itself)."""
-        return Signature((self.signature.inputs[position],), self.signature.outputs)
+        return [
+            array.astype(dtype, copy=False)
+            for array, dtype in zip(arrays, self._dtypes, strict=True)
+        ]
 
     def clone(self) -> Predictor:
         """Return another predictor of the same model, for another thread."""
@@ -439,3 +466,24 @@ class Metric(PlugIn, abc.ABC):
         With scores, intervals are paired and exact; without, they are bootstrapped over samples.
         """
         return None
+
+    def statistics(self, output: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64] | None:
+        """Return a row of figures a sample whose sums decide `value`; None where no sums do.
+
+        With them a bootstrap adds up rows, and does not ask the metric anew for each of its resamples.
+
+        Returns:
+            Samples × figures. How many figures there are may depend on the arguments (the classes in them).
+
+        Raises:
+            MetricError: If they can't be computed.
+        """
+        return None
+
+    def value_of(self, totals: NDArray[np.float64]) -> float:
+        """Return the metric of those samples whose `statistics` sum to `totals`, one sum a figure.
+
+        Raises:
+            MetricError: If they have none.
+        """
+        raise NotImplementedError(f"'{self.name}' gives no statistics to sum")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +45,14 @@ def of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
     return whole.hexdigest()
 
 
-def _of_file(path: Path) -> str:
+def of_stream(stream: IO[bytes]) -> str:
+    """Return the digest of the bytes that are left in `stream`."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+    while chunk := stream.read(_CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return of_stream(file)

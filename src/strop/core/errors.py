@@ -9,6 +9,7 @@
     │   ├── SamplesError            the samples: shapes, dtypes, names, NaN, lengths
     │   ├── RecipeError             a recipe: every mistake in it at once
     │   ├── ParameterError          the value of an option or a field
+    │   ├── MetricError             a metric failed or gave something that is not a number
     │   ├── UnknownNameError        no plug-in of that name; offers the nearest
     │   └── OutputError             the output folder: holds something else, can't be written, disk full
     ├── MissingDependencyError      a package that is not installed; carries the install line
@@ -16,16 +17,17 @@
     │   ├── ConversionError         a converter refused, or changed the answers
     │   ├── QuantizationError       a quantizer refused
     │   ├── ExecutionError          an engine could not open or run a model
-    │   ├── MetricError             a metric failed or gave something that is not a number
     │   ├── WorkerDiedError         the process that carried out a step ended by itself
-    │   └── StepTimeoutError        a step ran past its time limit
+    │   ├── StepTimeoutError        a step ran past its time limit
+    │   └── SubjectError            one of several measured side by side failed
     ├── GoalError                   the goal can't be met; carries the best so far
     ├── NothingWorkedError          every trial failed, or an engine that was asked for can't run
-    └── Cancelled                   the user interrupted; the best so far is kept
+    └── Cancelled                   the budget is used up; the best so far is kept
 
 The first line of a message says what is wrong, with the value and the place; the second what would be
 right; a third, indented, is the next step to copy. The CLI prints the text and exits with `exit_code`.
-Anything that reaches the user and is not a `StropError` is a bug of ours and keeps its traceback.
+Anything that reaches the user and is not a `StropError` is a bug of ours and keeps its traceback, but
+for what the operating system refuses (`OSError`).
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ __all__ = [
     "SamplesError",
     "StepTimeoutError",
     "StropError",
+    "SubjectError",
     "TrialError",
     "UnknownNameError",
     "UnsafeModelError",
@@ -136,6 +139,10 @@ class ParameterError(InputError):
     """An option or field whose value is outside of what it takes."""
 
 
+class MetricError(InputError):
+    """A metric failed, or gave something that is not a finite number."""
+
+
 class UnknownNameError(InputError):
     """A name that no plug-in has.
 
@@ -193,16 +200,25 @@ class ExecutionError(TrialError):
     """An engine could not open the model, or failed while running it."""
 
 
-class MetricError(TrialError):
-    """A metric failed, or gave something that is not a finite number."""
-
-
 class WorkerDiedError(TrialError):
     """The process that carried out a step ended by itself (crash, abort, out of memory)."""
 
 
 class StepTimeoutError(TrialError):
     """A step ran past its time limit and was ended."""
+
+
+class SubjectError(TrialError):
+    """One of several that are measured side by side could not be opened, or failed.
+
+    Attributes:
+        subject: Its name.
+    """
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(f"{subject}: {reason}")
+        self.subject = subject
+        self.reason = reason
 
 
 class GoalError(StropError):

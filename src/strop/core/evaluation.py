@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from strop.core.errors import ParameterError
+from strop.core.figures import figure
 
 Objective = Literal["latency", "throughput", "size", "memory", "cold-start"]
 OBJECTIVES: tuple[Objective, ...] = (
@@ -51,7 +52,8 @@ class Measurement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         """Return what `to_json` was called on."""
-        return cls(**data)
+        ends = {name: figure(data[name]) for name in ("value", "low", "high")}
+        return cls(**{**data, **ends})
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,12 @@ class OutputDifference:
     top1_agreement: float | None
     finite: bool
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> OutputDifference:
+        """Return the difference whose attributes are in `data`."""
+        figures = {key: figure(value) for key, value in data.items() if key != "name"}
+        return cls(**{**data, **figures})
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -86,12 +94,13 @@ class Fidelity:
             errors) where there are targets; else the share of changed top-1 answers for classifiers,
             the relative error for the rest; the worst output counts. With a paired interval.
         drop_of: What `drop` is a loss of, in words (``accuracy``, ``top-1 agreement``, ``relative error``).
-        metric: The candidate's value of the user's metric; None without targets.
+        metric: The candidate's value of the user's metric, of the first output with targets; None without.
         baseline_metric: The original's, on the same samples.
         outputs: The numerical differences, per output.
         samples: How many samples were judged.
         split: Which split they are from.
         floor: The drop that the original shows against itself; 0 for a deterministic one.
+        metric_of: What `metric` is, in words (``accuracy``); empty without targets.
     """
 
     drop: Measurement
@@ -102,6 +111,7 @@ class Fidelity:
     samples: int
     split: str
     floor: float = 0.0
+    metric_of: str = ""
 
     @property
     def finite(self) -> bool:
@@ -138,7 +148,8 @@ class Fidelity:
                 "drop": Measurement.from_json(data["drop"]),
                 "metric": metric and Measurement.from_json(metric),
                 "baseline_metric": baseline and Measurement.from_json(baseline),
-                "outputs": tuple(OutputDifference(**output) for output in data["outputs"]),
+                "outputs": tuple(map(OutputDifference.from_json, data["outputs"])),
+                "floor": figure(data["floor"]),
             }
         )
 
@@ -155,7 +166,6 @@ class Goal:
         min_sqnr_db: Where given, the least signal-to-quantization-noise ratio of the worst output, in dB.
         batch_sizes: Batch sizes to measure; the objective is taken at the first.
         metric: The quality metric's name or ``package.module:function``; None to pick it.
-        device: ``cpu`` or ``gpu``.
     """
 
     minimize: Objective = "latency"
@@ -164,7 +174,6 @@ class Goal:
     min_sqnr_db: float | None = None
     batch_sizes: tuple[int, ...] = (1,)
     metric: str | None = None
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         mistakes = []
@@ -214,7 +223,8 @@ class Goal:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Goal:
         """Return what `to_json` was called on."""
-        return cls(**{**data, "batch_sizes": tuple(data["batch_sizes"])})
+        limits = {name: figure(data[name]) for name in ("max_drop", "min_sqnr_db")}
+        return cls(**{**data, **limits, "batch_sizes": tuple(data["batch_sizes"])})
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strop.core import digest
-from strop.core.signature import Signature
+from strop.core.signature import Arrays, Signature
 
 
 class Form(enum.StrEnum):
@@ -147,10 +150,11 @@ class Model:
         path: The file or folder; for ``openvino`` the ``.xml`` whose ``.bin`` lies beside it.
         signature: The logical inputs and outputs, the original's.
         binding: How this form spells them.
-        digest: Of the bytes beneath `path` (and beside it, for ``openvino``); guards integrity.
+        digest: Of what lies at `path` (and beside it, for ``openvino``), see `digest_of`; guards integrity.
         lineage: The passes that made it, one line each; empty for a source.
         facts: What passes found worth telling, plain values by name: ``left_in_float`` (layer name to
-            reason), ``left_alone`` (likewise for layers that a pass can't treat), ``notes`` (sentences).
+            reason), ``left_alone`` (likewise for layers that a pass can't treat), ``notes`` (sentences),
+            ``seen`` (the samples' sizes by input; see `sized`).
     """
 
     form: Form
@@ -201,6 +205,17 @@ class Model:
             facts={**self.facts, **facts},
         )
 
+    def seen_with(self, inputs: Arrays) -> Model:
+        """Return the model remembering the sizes of the user's samples, for what its signature leaves open."""
+        sizes = {name: list(array.shape[1:]) for name, array in inputs.items()}
+        return replace(self, facts={**self.facts, "seen": sizes})
+
+    @property
+    def sized(self) -> Signature:
+        """The signature with the sizes of the user's samples where it leaves them open, but for the batch."""
+        seen = self.facts.get("seen", {})
+        return self.signature.with_shapes({name: (None, *rest) for name, rest in seen.items()})
+
     @property
     def files(self) -> tuple[Path, ...]:
         """Everything on disk that belongs to the model."""
@@ -210,6 +225,11 @@ class Model:
     def size_bytes(self) -> int:
         """Bytes on disk."""
         return sum(_bytes_of(path) for path in self.files)
+
+    def identity(self) -> str:
+        """Return a digest of all that the answers depend on: one file may be served in several ways."""
+        known = {**self.to_json(), "path": None, "lineage": None}
+        return digest.of_value({**known, "facts": self.facts.get("served")})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that `from_json` takes back (the path as it is)."""
@@ -250,8 +270,47 @@ def files_of(form: Form, path: Path) -> tuple[Path, ...]:
 
 
 def digest_of(form: Form, path: Path) -> str:
-    """Return the digest of all the bytes of a model of `form` at `path`."""
+    """Return the digest of what a model of `form` at `path` holds: of all its bytes, or of a Keras archive's contents.
+
+    Keras writes the date into each archive, so its bytes differ from save to save of one model.
+    """
+    if form is Form.KERAS and zipfile.is_zipfile(path):
+        # A damaged archive is named by its bytes; whoever reads it will tell what is wrong with it.
+        with contextlib.suppress(*_DAMAGED):
+            return _digest_of_archive(path)
     return digest.of_value([digest.of_path(file) for file in files_of(form, path)])
+
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
+_DATED = "metadata.json"  # the date and Keras' version, which is no part of the model
+_CONFIGURATION = "config.json"
+
+
+def _digest_of_archive(path: Path) -> str:
+    members: dict[str, str] = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(
+                name
+            ) as member:  # reading to the end checks its checksum, the dated one's too
+                members[name] = digest.of_stream(member)
+        members.pop(_DATED, None)
+        if _CONFIGURATION in members:
+            config = json.loads(archive.read(_CONFIGURATION))
+            members[_CONFIGURATION] = digest.of_value(_numbered(config, {}))
+    return digest.of_value(members)
+
+
+def _numbered(config: Any, numbers: dict[Any, int]) -> Any:
+    """Return `config` with shared objects numbered as they come: Keras writes where they lay in memory."""
+    if isinstance(config, dict):
+        return {
+            key: numbers.setdefault(value, len(numbers))
+            if key == "shared_object_id" and isinstance(value, int)
+            else _numbered(value, numbers)
+            for key, value in config.items()
+        }
+    return [_numbered(value, numbers) for value in config] if isinstance(config, list) else config
 
 
 def _bytes_of(path: Path) -> int:

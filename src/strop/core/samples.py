@@ -48,6 +48,16 @@ class Samples:
         for start in range(0, len(self), size):
             yield {name: array[start : start + size] for name, array in self.inputs.items()}
 
+    def full_batches(self, size: int) -> Iterator[Arrays]:
+        """Yield the inputs in batches of exactly `size`; the first samples again where the last has places left.
+
+        For models that take no other size.
+        """
+        for start in range(0, len(self), size):
+            # Twenty samples come three times and a bit in a batch of sixty-four.
+            chosen = np.arange(start, start + size) % len(self)
+            yield {name: array[chosen] for name, array in self.inputs.items()}
+
     def digest(self) -> str:
         """Return the digest of all that is in here."""
         return digest.of_value([digest.of_arrays(self.inputs), digest.of_arrays(self.targets)])
@@ -101,11 +111,6 @@ class Splits:
     confirm: Samples
     synthetic: bool = False
     notes: tuple[str, ...] = ()
-
-    @property
-    def has_targets(self) -> bool:
-        """Whether quality can be judged against targets."""
-        return bool(self.select.targets)
 
     def digest(self) -> str:
         """Return the digest of all four parts."""

@@ -147,7 +147,7 @@ class Signature:
                     )
                 )
             wanted = np.dtype(spec.dtype)
-            if not (np.can_cast(array.dtype, wanted, "same_kind") or _whole(array, wanted)):
+            if not _fits(array, wanted):
                 raise SamplesError(
                     message(
                         f"the input '{spec.name}' has dtype {array.dtype}.",
@@ -171,12 +171,16 @@ class Signature:
         )
 
 
-def _whole(array: NDArray[Any], wanted: np.dtype[Any]) -> bool:
-    """Say whether integers in `array` fit `wanted` although the dtypes alone don't promise it."""
-    if array.dtype.kind not in "iu" or wanted.kind not in "iu" or not array.size:
-        return array.dtype.kind in "iub" and wanted.kind == "f"
-    limits = np.iinfo(wanted)
-    return bool(array.min() >= limits.min and array.max() <= limits.max)
+def _fits(array: NDArray[Any], wanted: np.dtype[Any]) -> bool:
+    """Say whether `array` can be cast and keep what it holds: integers by their values, others by their dtype."""
+    if array.dtype == wanted:
+        return True
+    if array.dtype.kind in "iu" and wanted.kind in "iu" and array.size:
+        limits = np.iinfo(wanted)
+        return bool(array.min() >= limits.min and array.max() <= limits.max)
+    if array.dtype.kind in "iub" and wanted.kind == "f":
+        return True
+    return bool(np.can_cast(array.dtype, wanted, "same_kind"))
 
 
 def _listing(names: object) -> str:

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strop.core.errors import MissingDependencyError, SamplesError, message
+from strop.core.signature import TensorSpec
 from strop.data.raw import RawSamples, Reader
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
-_MOST_IMAGES = 20_000
+_MOST_NAMED = 8
 
 
 def read_images(path: Path, reader: Reader) -> RawSamples:
     """Return the images beneath `path`, resized to the input; targets are the sorted folders' numbers.
 
+    A folder without images is a class too, or all labels after it would be wrong; hidden ones are none.
+
     Raises:
-        SamplesError: If there are no images, one can't be read, or the input takes none.
+        SamplesError: If there are no images, one can't be read, the input takes none, or there are more or
+            fewer folders than the output has classes.
     """
     size = _size_of_input(reader)
-    folders = sorted(p for p in path.iterdir() if p.is_dir() and _images(p))
-    if folders:
-        files = [(file, label) for label, folder in enumerate(folders) for file in _images(folder)]
-    else:
-        files = [(file, -1) for file in _images(path)]
+    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    labelled = [(file, label) for label, folder in enumerate(folders) for file in _images(folder)]
+    files = labelled or [(file, -1) for file in _images(path)]
     if not files:
         raise SamplesError(
             message(
@@ -34,27 +37,31 @@ def read_images(path: Path, reader: Reader) -> RawSamples:
                 "Images lie in one folder a class, named as you like.",
             )
         )
-    notes = (
-        [f"classes in order: {', '.join(folder.name for folder in folders)}"] if folders else []
-    )
-    if len(files) > _MOST_IMAGES:
-        chosen = np.random.default_rng(0).permutation(len(files))[:_MOST_IMAGES]
-        notes.append(f"of {len(files)} images, {_MOST_IMAGES} were drawn")
-        files = [files[i] for i in sorted(chosen)]
-    pixels = np.stack([decode(file, size) for file, _ in files])
-    labels = np.array([label for _, label in files], np.int64) if folders else None
+    notes: list[str] = []
+    if labelled:
+        _check_number_of(folders, path, reader)
+        notes += _notes(folders, {label for _, label in labelled})
+    chosen = _drawn(len(files), reader.most(_bytes_of(reader.signature.inputs[0])))
+    if len(chosen) < len(files):
+        notes.append(
+            f"of {len(files)} images, {len(chosen)} were drawn, which is what there is room for"
+        )
+    pixels = np.empty((len(chosen), *size), np.uint8)
+    for place, index in enumerate(chosen):
+        pixels[place] = decode(files[index][0], size)
+    labels = np.array([files[index][1] for index in chosen], np.int64) if labelled else None
     return RawSamples(whole=reader.samples(pixels, labels), notes=tuple(notes))
 
 
-def decode(file: Path, size: Sequence[int]) -> NDArray[np.float32]:
-    """Return an image as float32 pixels of 0..255, height × width × channels as `size` says.
+def decode(file: Path, size: Sequence[int]) -> NDArray[np.uint8]:
+    """Return an image's pixels (0..255), height × width × channels as `size` says.
 
     Raises:
         SamplesError: If it can't be read.
         MissingDependencyError: If Pillow is not installed.
     """
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError:
         raise MissingDependencyError("reading images", "pillow") from None
 
@@ -63,9 +70,48 @@ def decode(file: Path, size: Sequence[int]) -> NDArray[np.float32]:
         with Image.open(file) as image:
             converted = image.convert("RGB" if channels == 3 else "L")
             resized = converted.resize((width, height), Image.Resampling.BILINEAR)
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    # Pillow's decoders raise what they stumble over: OSError, SyntaxError, struct.error, DecompressionBombError.
+    except Exception as error:  # noqa: BLE001
         raise SamplesError(f"the image '{file}' can't be read: {error}") from None
-    return np.asarray(resized, np.float32).reshape(height, width, channels)
+    return np.asarray(resized, np.uint8).reshape(height, width, channels)
+
+
+def _check_number_of(folders: Sequence[Path], path: Path, reader: Reader) -> None:
+    """Refuse folders that can't be the classes of the first output, whose number its width tells."""
+    output = reader.signature.outputs[0]
+    width = output.shape[1] if len(output.shape) == 2 else None
+    if width is None or len(folders) == max(width, 2):
+        return
+    names = [folder.name for folder in folders]
+    listing = ", ".join(names if len(names) <= _MOST_NAMED else [*names[:_MOST_NAMED], "…"])
+    raise SamplesError(
+        message(
+            f"the folder '{path}' holds {len(folders)} folders ({listing}), and the output '{output.name}' tells "
+            f"{max(width, 2)} classes.",
+            "The folders in alphabetical order are the classes from 0 on, so each class needs its folder, be it "
+            "empty; images without folders have no labels.",
+            next_step=f"mkdir '{path}/NAME'" if len(folders) < max(width, 2) else "",
+        )
+    )
+
+
+def _notes(folders: Sequence[Path], labels: Container[int]) -> list[str]:
+    notes = [f"classes in order: {', '.join(folder.name for folder in folders)}"]
+    without = [folder.name for label, folder in enumerate(folders) if label not in labels]
+    if without:
+        notes.append(f"of these classes there are no images: {', '.join(without)}")
+    return notes
+
+
+def _drawn(count: int, most: int) -> list[int]:
+    """Return which of `count` to take: all, or `most` of them drawn at random, in order."""
+    if count <= most:
+        return list(range(count))
+    return sorted(np.random.default_rng(0).permutation(count)[:most].tolist())
+
+
+def _bytes_of(spec: TensorSpec) -> int:
+    return math.prod(n or 1 for n in spec.shape[1:]) * np.dtype(spec.dtype).itemsize
 
 
 def _size_of_input(reader: Reader) -> tuple[int, int, int]:
@@ -90,4 +136,6 @@ def _size_of_input(reader: Reader) -> tuple[int, int, int]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+    )

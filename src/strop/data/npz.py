@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,40 @@ def read_npz(path: Path, reader: Reader) -> RawSamples:
     Raises:
         SamplesError: If the file can't be read, or its arrays are named otherwise.
     """
-    if path.suffix == ".npy":
-        return RawSamples(whole=reader.samples(_load(path)))
     arrays = _load(path)
+    if isinstance(arrays, np.ndarray):
+        return RawSamples(whole=reader.samples(arrays))
+    names = reader.signature.input_names
+    # The inputs' own names come first: one of them may well be called x.
+    if all(name in arrays for name in names):
+        return _whole({name: arrays.pop(name) for name in names}, arrays, reader)
     if "x_train" in arrays or "x_test" in arrays:
         return _pairs(arrays, reader)
     if "x" in arrays:
-        return RawSamples(whole=reader.samples(arrays["x"], arrays.get("y")))
-    names = reader.signature.input_names
-    if not all(name in arrays for name in names):
-        raise SamplesError(
-            message(
-                f"'{path}' holds arrays named {', '.join(sorted(arrays)) or 'nothing'}.",
-                "Known are x and y; x_train, y_train, x_test, y_test; or the names of the inputs "
-                f"({', '.join(names)}) and y.",
-                next_step="numpy.savez('val.npz', x=x, y=y)",
-            )
+        return _whole(arrays.pop("x"), arrays, reader)
+    raise SamplesError(
+        message(
+            f"'{path}' holds arrays named {', '.join(sorted(arrays)) or 'nothing'}.",
+            "Known are x and y; x_train, y_train, x_test, y_test; or the names of the inputs "
+            f"({', '.join(names)}) and y.",
+            next_step="numpy.savez('val.npz', x=x, y=y)",
         )
-    targets: Any = arrays.get("y")
-    if targets is None:
-        targets = {n: arrays[n] for n in reader.signature.output_names if n in arrays} or None
-    return RawSamples(whole=reader.samples({name: arrays[name] for name in names}, targets))
+    )
+
+
+def _whole(inputs: Any, rest: dict[str, NDArray[Any]], reader: Reader) -> RawSamples:
+    """Return `inputs` with those targets among the `rest` that are called y or as an output is."""
+    names = reader.signature.output_names
+    targets = {name: rest.pop(name) for name in names if name in rest}
+    if "y" in rest and names[0] not in targets:
+        targets[names[0]] = rest.pop("y")
+    samples = reader.samples(inputs, targets or None)
+    return RawSamples(whole=samples, notes=_unused(rest))
+
+
+def _unused(rest: Iterable[str]) -> tuple[str, ...]:
+    names = ", ".join(sorted(rest))
+    return (f"of the arrays in the file these were not used: {names}",) if names else ()
 
 
 def _pairs(arrays: dict[str, NDArray[Any]], reader: Reader) -> RawSamples:
@@ -59,22 +72,31 @@ def _pairs(arrays: dict[str, NDArray[Any]], reader: Reader) -> RawSamples:
     return RawSamples(
         train=reader.samples(arrays["x_train"], arrays.get("y_train")),
         test=reader.samples(arrays["x_test"], arrays.get("y_test")),
+        notes=_unused(set(arrays) - {"x_train", "y_train", "x_test", "y_test"}),
     )
 
 
 def _load(path: Path) -> Any:
     try:
         loaded = np.load(path, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    # What damaged bytes bring up is zlib's, zipfile's, or Python's own parser's, for the header is an expression.
+    except Exception as error:  # noqa: BLE001
         if "allow_pickle" in str(error):
             right = "It holds pickled objects, which could run code and are never read."
         else:
             right = "It may be cut short, or not be what its name says."
         raise SamplesError(
             message(
-                f"'{path}' can't be read as NumPy arrays: {str(error).splitlines()[0]}",
+                f"'{path}' can't be read as NumPy arrays: {_first_line(error)}",
                 right,
                 next_step="numpy.savez('val.npz', x=x.astype('float32'), y=y)",
             )
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

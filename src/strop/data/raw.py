@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 
 from strop.core.errors import ParameterError, SamplesError, message
 from strop.core.samples import Samples
-from strop.core.signature import Arrays, Signature
+from strop.core.signature import Arrays, Signature, TensorSpec
 
 PREPROCESSING = ("tf", "torch", "caffe")
+MOST_SAMPLES = 20_000
+"""The most samples that are taken from a source that may hold any number of them."""
+MOST_BYTES = 2_000_000_000
+"""The most that those may come to, as the model takes them: they are in memory while they are split."""
+
+_PART = 2**22  # values that are prepared at once, in float32 16 MB
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,6 @@ class RawSamples:
     train: Samples | None = None
     test: Samples | None = None
     notes: tuple[str, ...] = ()
-
-    def each(self, change: Callable[[Samples], Samples]) -> RawSamples:
-        """Return the same with every part changed."""
-        whole, train, test = (
-            change(part) if part else None for part in (self.whole, self.train, self.test)
-        )
-        return replace(self, whole=whole, train=train, test=test)
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,11 @@ class Preparation:
             raise ParameterError(
                 f"preprocess must be one of {', '.join(PREPROCESSING)}, not {self.mode!r}"
             )
+
+    @property
+    def needs_colours(self) -> bool:
+        """Whether the last axis must be three colours."""
+        return self.mode in ("torch", "caffe")
 
     def __call__(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return `array` prepared; the same object where there is nothing to do."""
@@ -101,25 +105,48 @@ class Reader:
         Raises:
             SamplesError: If anything does not fit: which, and what was expected.
         """
-        arrays = {name: self._input(name, array) for name, array in self._arranged(inputs).items()}
+        self._refuse_preparation_of_whole_numbers()
+        arrays = {
+            spec.name: self._input(spec, array)
+            for spec, array in zip(
+                self.signature.inputs, self._arranged(inputs).values(), strict=True
+            )
+        }
         if not next(iter(arrays.values())).shape[:1] or not len(next(iter(arrays.values()))):
             raise SamplesError(f"{self.source} is empty: there is no sample in it.")
         self.signature.check(arrays)
-        arrays = {
-            spec.name: arrays[spec.name].astype(spec.dtype, copy=False)
-            for spec in self.signature.inputs
-        }
+        arrays = {s.name: self._prepared(s, arrays[s.name]) for s in self.signature.inputs}
         for name, array in arrays.items():
             self._refuse_not_finite(f"the input '{name}'", array)
         return Samples(arrays, self._targets(targets, len(next(iter(arrays.values())))))
+
+    def most(self, sample_bytes: int) -> int:
+        """Return how many samples of so many bytes are taken from a source that may hold any number."""
+        return max(min(MOST_SAMPLES, MOST_BYTES // max(sample_bytes, 1)), 1)
+
+    def _refuse_preparation_of_whole_numbers(self) -> None:
+        if self.preparation == Preparation() or any(map(_is_float, self.signature.inputs)):
+            return
+        raise SamplesError(
+            message(
+                "scaling and preprocessing are for float inputs, and the model takes none: "
+                f"{', '.join(map(str, self.signature.inputs))}.",
+                "Give the values as the model takes them, and leave --scale and --preprocess out.",
+            )
+        )
 
     def _arranged(self, inputs: object) -> Arrays:
         try:
             return self.signature.arrange(inputs)
         except SamplesError as error:
             raise SamplesError(f"{self.source}: {error}") from None
+        except ValueError as error:  # NumPy's, for rows of different lengths
+            raise SamplesError(
+                f"{self.source}: the inputs can't be read as arrays: {error}"
+            ) from None
 
-    def _input(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    def _input(self, spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:
+        name = spec.name
         if array.dtype == object or array.dtype.kind in "US":
             raise SamplesError(
                 message(
@@ -128,28 +155,33 @@ class Reader:
                     next_step="numpy.savez('val.npz', x=x.astype('float32'), y=y)",
                 )
             )
-        spec = next(s for s in self.signature.inputs if s.name == name)
         if array.ndim == len(spec.shape) - 1 and spec.shape[-1] == 1:
             array = array[..., None]  # greyscale images are mostly kept without their channel
-        return self.preparation(array) if np.dtype(spec.dtype).kind == "f" else array
+        if self.preparation.needs_colours and _is_float(spec) and array.shape[-1:] != (3,):
+            raise SamplesError(
+                message(
+                    f"{self.source}: the input '{name}' has shape {array.shape}, which has no three colours to "
+                    "preprocess.",
+                    "The modes torch and caffe are for shapes that end in 3.",
+                )
+            )
+        return array
+
+    def _prepared(self, spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:
+        """Return what the model takes, made part by part: of much data no more copies than one are ever there."""
+        if not _is_float(spec) or self.preparation == Preparation():
+            return array.astype(spec.dtype, copy=False)
+        prepared = np.empty(array.shape, spec.dtype)
+        step = max(_PART // max(array[0].size, 1), 1)
+        for start in range(0, len(array), step):
+            prepared[start : start + step] = self.preparation(array[start : start + step])
+        return prepared
 
     def _targets(self, targets: object, count: int) -> Arrays:
+        """Return targets by output name: an array for each of `count` inputs, of finite numbers."""
         if targets is None:
             return {}
-        names = self.signature.output_names
-        if isinstance(targets, Mapping):
-            stray = [str(name) for name in targets if name not in names]
-            if stray:
-                raise SamplesError(
-                    f"{self.source}: targets for {stray}, but the model's outputs are {list(names)}."
-                )
-            arrays = {str(name): np.asarray(array) for name, array in targets.items()}
-        elif (
-            isinstance(targets, Sequence) and not isinstance(targets, str) and _is_listing(targets)
-        ):
-            arrays = dict(zip(names, map(np.asarray, targets), strict=False))
-        else:
-            arrays = {names[0]: np.asarray(targets)}
+        arrays = {name: self._target(name, array) for name, array in self._named(targets).items()}
         for name, array in arrays.items():
             if len(array) != count:
                 raise SamplesError(
@@ -160,6 +192,51 @@ class Reader:
                 )
             self._refuse_not_finite(f"the target '{name}'", array)
         return arrays
+
+    def _named(self, targets: object) -> dict[str, object]:
+        names = self.signature.output_names
+        if isinstance(targets, Mapping):
+            stray = [str(name) for name in targets if name not in names]
+            if stray:
+                raise SamplesError(
+                    f"{self.source}: targets for {stray}, but the model's outputs are {list(names)}."
+                )
+            return {str(name): array for name, array in targets.items()}
+        if not (isinstance(targets, Sequence) and _is_listing(targets)):
+            return {names[0]: targets}
+        if len(targets) > len(names):
+            raise SamplesError(
+                message(
+                    f"{self.source}: {len(targets)} arrays of targets were given; the model has {len(names)} "
+                    f"outputs: {', '.join(map(repr, names))}.",
+                    "One array holds the targets of all samples for one output.",
+                )
+            )
+        return dict(zip(names, targets, strict=False))
+
+    def _target(self, name: str, given: object) -> NDArray[Any]:
+        try:
+            array = np.asarray(given)
+        except ValueError as error:  # NumPy's, for rows of different lengths
+            raise SamplesError(
+                f"{self.source}: the target '{name}' can't be read as an array: {error}"
+            ) from None
+        if array.dtype.kind not in "biuf":
+            raise SamplesError(
+                message(
+                    f"{self.source}: the target '{name}' holds {array.dtype}, not numbers.",
+                    "Classes are numbered from 0, in the order in which the model scores them.",
+                    next_step="y = numpy.array([names.index(label) for label in y])",
+                )
+            )
+        if not array.ndim:
+            raise SamplesError(
+                message(
+                    f"{self.source}: the target '{name}' is one number for all samples.",
+                    "Every sample needs one target.",
+                )
+            )
+        return array
 
     def _refuse_not_finite(self, what: str, array: NDArray[Any]) -> None:
         if array.dtype.kind != "f":
@@ -174,6 +251,10 @@ class Reader:
                     "No answer can be judged on those; take them out or fill them in.",
                 )
             )
+
+
+def _is_float(spec: TensorSpec) -> bool:
+    return spec.dtype != "str" and np.dtype(spec.dtype).kind == "f"
 
 
 def _is_listing(targets: Sequence[Any]) -> bool:

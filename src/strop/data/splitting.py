@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strop.core.errors import SamplesError, message
 from strop.core.samples import SPLITS, Samples, Splits
-from strop.core.signature import Arrays, Shape, Signature
+from strop.core.signature import Arrays, Shape, Signature, TensorSpec
 from strop.data.raw import RawSamples
 
 MOST_CALIBRATE = 512
@@ -18,7 +20,7 @@ MOST_JUDGED = 5_000
 FEW = 100
 
 _SHARES = {"train": 0.4, "calibrate": 0.1, "select": 0.25, "confirm": 0.25}
-_UNKNOWN_SIZE = 16
+_TINY = 1e-6  # below it, what is left of a share is float rounding: 0.1 * 30 is 3.0000000000000004
 
 
 def split(raw: RawSamples, *, seed: int) -> Splits:
@@ -27,30 +29,32 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
     Where the source tells training from testing, the first feeds *train* and *calibrate*, the second
     *select* and *confirm*; else one set is divided 40 : 10 : 25 : 25. *calibrate* takes 512 at most and
     *select* and *confirm* 5,000 each; what is over goes to *train*, or, of test samples, unused.
+    Within each part the order is random, with the classes spread alike, so that a part's first samples
+    stand for all of it.
 
     Args:
         raw: What was read.
         seed: For the drawing.
+
+    Raises:
+        SamplesError: If there are too few for *calibrate*, *select* and *confirm* to hold one each.
     """
     random = np.random.default_rng(seed)
     if raw.whole is not None:
         parts = _divide(raw.whole, _SHARES, random)
-        whole = raw.whole
         parts["train"], parts["calibrate"] = _capped(parts, "calibrate", MOST_CALIBRATE)
         for name in ("select", "confirm"):
             parts["train"], parts[name] = _capped(parts, name, MOST_JUDGED)
-        chosen = {name: whole.take(np.sort(index)) for name, index in parts.items()}
+        chosen = {name: raw.whole.take(index) for name, index in parts.items()}
     else:
         assert raw.train is not None  # noqa: S101 - a source gives a whole, or both parts
         assert raw.test is not None  # noqa: S101
         share = min(0.2, MOST_CALIBRATE / len(raw.train))
         first = _divide(raw.train, {"train": 1 - share, "calibrate": share}, random)
+        first["train"], first["calibrate"] = _capped(first, "calibrate", MOST_CALIBRATE)
         second = _divide(raw.test, {"select": 0.5, "confirm": 0.5}, random)
-        chosen = {
-            n: raw.train.take(np.sort(i[:MOST_CALIBRATE] if n == "calibrate" else i))
-            for n, i in first.items()
-        }
-        chosen |= {n: raw.test.take(np.sort(index[:MOST_JUDGED])) for n, index in second.items()}
+        chosen = {name: raw.train.take(index) for name, index in first.items()}
+        chosen |= {name: raw.test.take(index[:MOST_JUDGED]) for name, index in second.items()}
     train, calibrate, select, confirm = (chosen[name] for name in SPLITS)
     return Splits(train, calibrate, select, confirm, notes=(*raw.notes, *_notes(chosen)))
 
@@ -66,23 +70,79 @@ def _capped(
 def _divide(
     samples: Samples, shares: dict[str, float], random: np.random.Generator
 ) -> dict[str, NDArray[np.intp]]:
-    """Return indices by part, in random order: groups of equal samples kept whole, each class shared out alike."""
-    groups = _groups_of_equals(samples)
-    strata: dict[object, list[list[int]]] = defaultdict(list)
-    classes = _classes(samples)
+    """Return indices by part: groups of equal samples kept whole, each class shared out and spread alike.
+
+    Raises:
+        SamplesError: If there are too few groups for every part but *train* to hold one.
+    """
+    groups, classes = _groups_of_equals(samples), _classes(samples)
+    needed = [name for name in shares if name != "train"]
+    if len(groups) < len(needed):
+        raise _too_few(len(groups), needed)
+    parts = _shared_out(groups, classes, shares, random)
+    for name in needed:
+        if not parts[name]:
+            # The fullest can spare one: with as many groups as needed parts, it is *train* or has two.
+            fullest = max(parts.values(), key=len)
+            parts[name].append(fullest.pop())
+    return {
+        name: _spread(np.array([i for group in part for i in group], np.intp), classes, random)
+        for name, part in parts.items()
+    }
+
+
+def _shared_out(
+    groups: list[list[int]],
+    classes: NDArray[Any],
+    shares: dict[str, float],
+    random: np.random.Generator,
+) -> dict[str, list[list[int]]]:
+    """Return groups by part: of each class its share, rounded so that the parts keep theirs over all classes."""
+    strata: dict[Any, list[list[int]]] = defaultdict(list)
     for group in groups:
         strata[classes[group[0]]].append(group)
-    parts: dict[str, list[int]] = {name: [] for name in shares}
-    names, wanted = list(shares), np.array(list(shares.values()))
-    for _, members in sorted(strata.items(), key=lambda item: str(item[0])):
+    parts: dict[str, list[list[int]]] = {name: [] for name in shares}
+    wanted = np.array(list(shares.values()))
+    # What rounding still owes each part is carried from class to class: classes of one or two samples
+    # would else all round the same way, and a part with a small share would get none of any.
+    owed = random.random(len(wanted)) * _TINY
+    for _, members in sorted(strata.items()):
+        exact = wanted * len(members)
+        counts = np.floor(exact + _TINY).astype(int)
+        owed += exact - counts
+        rounded = np.where(exact - counts > _TINY, owed, -np.inf)
+        most_owed = np.argsort(-rounded, kind="stable")[: len(members) - counts.sum()]
+        counts[most_owed] += 1
+        owed[most_owed] -= 1
         order = random.permutation(len(members))
-        # Largest deficit first: each next group goes to the part that is furthest below its share.
-        counts, start = np.zeros(len(names)), random.random(len(names)) * 1e-6
-        for done, position in enumerate(order, 1):
-            chosen = int(np.argmax(wanted * done - counts + start))
-            counts[chosen] += 1
-            parts[names[chosen]].extend(members[position])
-    return {name: random.permutation(np.asarray(index, np.intp)) for name, index in parts.items()}
+        for part, places in zip(
+            parts.values(), np.split(order, np.cumsum(counts)[:-1]), strict=True
+        ):
+            part += [members[place] for place in places]
+    return parts
+
+
+def _spread(
+    index: NDArray[np.intp], classes: NDArray[Any], random: np.random.Generator
+) -> NDArray[np.intp]:
+    """Return `index` in a random order any head of which has the classes in the shares of the whole."""
+    index = random.permutation(index)
+    labels, places = classes[index], np.empty(len(index))
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        places[of_class] = (np.arange(len(of_class)) + random.random()) / len(of_class)
+    return index[np.argsort(places, kind="stable")]
+
+
+def _too_few(count: int, needed: Sequence[str]) -> SamplesError:
+    are = "sample is" if count == 1 else "samples are"
+    return SamplesError(
+        message(
+            f"{count} different {are} there, and {len(needed)} are needed: one each to "
+            f"{', '.join(needed[:-1])}{' and ' if needed[:-1] else ''}{needed[-1]}.",
+            "Equal samples count once, since they stay together; a few hundred tell small drops apart.",
+        )
+    )
 
 
 def _groups_of_equals(samples: Samples) -> list[list[int]]:
@@ -96,7 +156,8 @@ def _groups_of_equals(samples: Samples) -> list[list[int]]:
     return list(groups.values())
 
 
-def _classes(samples: Samples) -> Sequence[object]:
+def _classes(samples: Samples) -> NDArray[Any]:
+    """Return a class for each sample, from the first targets that are classes; one for all without."""
     for target in samples.targets.values():
         flat = target.reshape(len(target), -1)
         if (
@@ -104,13 +165,13 @@ def _classes(samples: Samples) -> Sequence[object]:
             and flat.dtype.kind in "iub"
             and len(np.unique(flat)) <= max(len(flat) // 4, 2)
         ):
-            return list(flat[:, 0].tolist())
+            return np.asarray(flat[:, 0])
         one_hot = flat.shape[1] > 1 and bool(
             np.all((flat == 0) | (flat == 1)) and np.all(flat.sum(1) == 1)
         )
         if one_hot:
-            return list(np.argmax(flat, 1).tolist())
-    return [0] * len(samples)
+            return np.asarray(np.argmax(flat, 1))
+    return np.zeros(len(samples), int)
 
 
 def _notes(parts: dict[str, Samples]) -> list[str]:
@@ -139,13 +200,17 @@ def synthesize(
 ) -> Splits:
     """Return inputs made from the signature alone, where the user gave no samples.
 
-    Floats are standard normal, integers from {0, 1} (any other may be out of a table's range).
+    Floats are standard normal. Integers of 8 bits take their whole range, being pixels or codes; wider ones are
+    from {0, 1}, since any other may be out of a table's range.
 
     Args:
         signature: The model's.
         seed: For the drawing.
         count: Samples a part; *train* stays empty.
         shapes: Sizes for dimensions that the signature leaves open.
+
+    Raises:
+        SamplesError: If a dimension besides the batch is still open.
     """
     random = np.random.default_rng(seed)
     narrowed = signature.with_shapes(shapes or {})
@@ -167,11 +232,45 @@ def synthesize(
 
 
 def _made(signature: Signature, count: int, random: np.random.Generator) -> Arrays:
+    _refuse_free_dimensions(signature)
     arrays: Arrays = {}
     for spec in signature.inputs:
-        shape = (count, *(_UNKNOWN_SIZE if n is None else n for n in spec.shape[1:]))
-        if np.dtype(spec.dtype).kind == "f":
-            arrays[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+        shape, dtype = (count, *(n or 0 for n in spec.shape[1:])), np.dtype(spec.dtype)
+        if dtype.kind == "f":
+            arrays[spec.name] = random.standard_normal(shape).astype(dtype)
+        elif dtype.kind in "iu" and dtype.itemsize == 1:
+            limits = np.iinfo(dtype)
+            arrays[spec.name] = random.integers(
+                limits.min, limits.max, shape, dtype, endpoint=True
+            )
         else:
-            arrays[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
+            arrays[spec.name] = random.integers(0, 2, shape).astype(dtype)
     return arrays
+
+
+def _refuse_free_dimensions(signature: Signature) -> None:
+    """Refuse to guess a size: timings at any other are another model's, and some sizes don't run at all."""
+    free: dict[str, list[int]] = defaultdict(list)
+    for name, axis in signature.free_dimensions():
+        free[name].append(axis)
+    if not free:
+        return
+    where = "; ".join(
+        f"{'axis' if len(axes) == 1 else 'axes'} {' and '.join(map(str, axes))} of the input '{name}'"
+        for name, axes in free.items()
+    )
+    shapes = " ".join(
+        f"--shape {spec.name}={_example(spec)}" for spec in signature.inputs if spec.name in free
+    )
+    raise SamplesError(
+        message(
+            f"without samples nothing tells how long these are: {where}.",
+            "Give samples with --data, or the shapes that the model is used with, such as:",
+            next_step=shapes,
+        )
+    )
+
+
+def _example(spec: TensorSpec) -> str:
+    usual = 224 if len(spec.shape) == 4 else 128
+    return ",".join(map(str, (1, *(usual if n is None else n for n in spec.shape[1:]))))

@@ -21,7 +21,7 @@ class Accuracy(Metric):
     @classmethod
     def fits(cls, output: NDArray[Any], target: NDArray[Any]) -> bool:
         """Say whether targets are classes and outputs their scores."""
-        if output.ndim != 2 or output.dtype.kind != "f":
+        if output.ndim != 2 or not _are_scores(output) or target.dtype.kind not in "biuf":
             return False
         if _is_one_hot(output, target):
             return True
@@ -43,6 +43,12 @@ class Accuracy(Metric):
             threshold = 0.5 if scores.min() >= 0 and scores.max() <= 1 else 0.0
             return np.asarray((scores > threshold) == (wanted > 0), np.float64)
         return np.asarray(np.argmax(output, -1) == wanted, np.float64)
+
+
+def _are_scores(output: NDArray[Any]) -> bool:
+    # Quantized files give codes, whose order is that of the scores; where one stands alone, nobody knows which
+    # code stands for one half.
+    return output.dtype.kind == "f" or (output.dtype.kind in "iu" and output.shape[1] > 1)
 
 
 def _is_one_hot(output: NDArray[Any], target: NDArray[Any]) -> bool:

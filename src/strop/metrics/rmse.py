@@ -27,6 +27,13 @@ class RootMeanSquaredError(Metric):
 
     def value(self, output: NDArray[Any], target: NDArray[Any]) -> float:
         """Return the error."""
-        return float(
-            np.sqrt(np.mean((output.astype(np.float64) - target.reshape(output.shape)) ** 2))
-        )
+        return self.value_of(self.statistics(output, target).sum(0))
+
+    def statistics(self, output: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
+        """Return each sample's mean squared error, and 1 to count it."""
+        gaps = (output.astype(np.float64) - target.reshape(output.shape)).reshape(len(output), -1)
+        return np.stack([np.square(gaps).mean(-1), np.ones(len(gaps))], axis=-1)
+
+    def value_of(self, totals: NDArray[np.float64]) -> float:
+        """Return the root of the mean over samples."""
+        return float(np.sqrt(totals[0] / totals[1]))

@@ -97,20 +97,3 @@ def rank_by_error(errors: Sequence[tuple[str, float]]) -> list[str]:
         ['head', 'stem', 'middle']
     """
     return [name for name, _ in sorted(errors, key=lambda pair: -pair[1])]
-
-
-def rank_by_added_error(errors: Sequence[tuple[str, float]]) -> list[str]:
-    """Return names in order of how much error each adds to what came before it, most first.
-
-    Args:
-        errors: Name and relative error of each layer's output, in the order in which they run.
-
-    Example:
-        >>> rank_by_added_error([("stem", 0.02), ("middle", 0.5), ("head", 0.51)])
-        ['middle', 'stem', 'head']
-    """
-    added, before = [], 0.0
-    for name, error in errors:
-        added.append((name, error - before))
-        before = error
-    return [name for name, _ in sorted(added, key=lambda pair: -pair[1])]
