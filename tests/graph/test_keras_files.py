@@ -1,5 +1,6 @@
 import json
 import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from strop.core.errors import ModelError, UnsafeModelError
+from strop.core.model import Form, digest_of
 from strop.graph.keras_files import configuration, has_foreign_code, load, needs_repair, save
 from strop.graph.quiet import quiet
 from tests import models
@@ -109,17 +111,25 @@ def test_a_zip_archive_that_is_no_model_is_refused(tmp_path):
 
 
 def _as_keras_2(path, layer, argument, value):
-    """Write `argument` into the configuration of each `layer` of an .h5 file, as Keras 2 did."""
-    with h5py.File(path, "r+") as file:
-        config = json.loads(file.attrs["model_config"])
-        for part in config["config"]["layers"]:
-            if part["class_name"] == layer:
-                part["config"][argument] = value
-        file.attrs["model_config"] = json.dumps(config)
+    """Write `argument` into the configuration of each `layer` of a Keras file, as Keras 2 did."""
+    config = configuration(path)
+    for part in config["config"]["layers"]:
+        if part["class_name"] == layer:
+            part["config"][argument] = value
+    if path.suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = json.dumps(config)
+        return
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**contents, "config.json": json.dumps(config)}.items():
+            archive.writestr(name, content)
 
 
-def test_stray_arguments_of_keras_2_are_dropped_and_the_file_is_left_alone(tmp_path):
-    model, path = models.convnet(), tmp_path / "model.h5"
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_stray_arguments_of_keras_2_are_dropped_and_the_file_is_left_alone(tmp_path, suffix):
+    model, path = models.convnet(), tmp_path / f"model{suffix}"
     model.save(path)
     _as_keras_2(path, "DepthwiseConv2D", "groups", 1)
     before = path.read_bytes()
@@ -143,10 +153,11 @@ def test_time_major_recurrence_is_not_taken_for_batch_major(tmp_path):
         load(path)
 
 
-def test_time_major_that_says_nothing_is_dropped(tmp_path):
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_time_major_that_says_nothing_is_dropped(tmp_path, suffix):
     import keras
 
-    path = tmp_path / "model.h5"
+    path = tmp_path / f"model{suffix}"
     keras.Sequential([keras.Input((3, 2)), keras.layers.LSTM(4)]).save(path)
     _as_keras_2(path, "LSTM", "time_major", False)
 
@@ -197,3 +208,36 @@ def test_a_class_registered_here_alone_does_not_count_as_known(tmp_path):
 
     assert not is_keras
     assert path.is_dir()
+
+
+@pytest.mark.parametrize("make", [models.convnet, models.transformer, models.bidirectional_lstm])
+def test_a_model_saved_twice_is_the_same_model(tmp_path, make):
+    model = make()
+
+    digests = []
+    for name in ("one.keras", "two.keras"):
+        model.save(tmp_path / name)
+        time.sleep(1.1)  # Keras writes the date to the second
+        digests.append(digest_of(Form.KERAS, tmp_path / name))
+
+    assert digests[0] == digests[1]
+
+
+def test_a_model_loaded_twice_is_saved_as_the_same_model(tmp_path):
+    models.bidirectional_lstm().save(tmp_path / "model.keras")
+
+    digests = []
+    for name in ("one.keras", "two.keras"):
+        load(tmp_path / "model.keras").save(tmp_path / name)  # its objects lie elsewhere in memory
+        digests.append(digest_of(Form.KERAS, tmp_path / name))
+
+    assert digests[0] == digests[1]
+
+
+def test_other_weights_are_another_model(tmp_path):
+    digests = []
+    for seed in (0, 1):
+        models.settle(models.mlp(), seed=seed).save(tmp_path / "model.keras")
+        digests.append(digest_of(Form.KERAS, tmp_path / "model.keras"))
+
+    assert digests[0] != digests[1]

@@ -1,3 +1,4 @@
+import os
 import sys
 
 import pytest
@@ -27,6 +28,28 @@ def test_an_empty_file_is_called_empty(tmp_path, suffix):
 
     with pytest.raises(ModelError, match="is empty"):
         detect(path)
+
+
+@pytest.fixture
+def only_ours(tmp_path):
+    """A model that nobody but its owner may read, seen by somebody else."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"\x00\x00\x00\x00TFL3")
+    path.chmod(0)
+    if os.geteuid() == 0:  # whom no permission keeps out
+        os.seteuid(65534)
+        yield path
+        os.seteuid(0)
+    else:
+        yield path
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions are another matter there")
+def test_a_file_that_may_not_be_read_is_told(only_ours):
+    with pytest.raises(ModelError) as caught:
+        detect(only_ours)
+
+    assert str(caught.value) == f"'{only_ours}' can't be read: Permission denied."
 
 
 def test_an_hdf5_file_named_keras_is_told_its_name(tmp_path):

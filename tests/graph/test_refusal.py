@@ -16,6 +16,8 @@ from strop.graph.refusal import gist, refusal
             "No conversion rule found for operations: Erfc-18",
             "No conversion rule found for operations: Erfc-18",
         ),
+        ("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : no kernel : for Foo", "no kernel : for Foo"),
+        ("x" * 400, "x" * 300),
         ("  \n\nshape mismatch\nmore", "shape mismatch"),
     ],
 )

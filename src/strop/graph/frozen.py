@@ -65,7 +65,7 @@ def freeze(
     return FrozenGraph(definition, tuple(inputs), tuple(outputs))
 
 
-def refrozen(graph: FrozenGraph, signature: Signature) -> FrozenGraph:
+def refrozen(graph: FrozenGraph, signature: Signature, *, batch: int | None = None) -> FrozenGraph:
     """Return the same function as a graph in order, from one that somebody else froze.
 
     Before:  IteratorGetNext ── img(PlaceholderWithDefault) ── Conv2D ── X ── loss;   training ── Switch ⇉ Merge
@@ -74,7 +74,7 @@ def refrozen(graph: FrozenGraph, signature: Signature) -> FrozenGraph:
     What the outputs don't depend on is gone, defaults stand where nobody feeds, branches that a constant decides
     are decided, and weights that were stored in codes are real numbers.
     """
-    tidy = with_shapes(graph, signature, batch=None)
+    tidy = with_shapes(graph, signature, batch=batch)
     _decode_weights(tidy.definition)
     if not any(node.op in _BRANCHING for node in tidy.definition.node):
         return tidy
@@ -141,14 +141,19 @@ def read_graph(path: Path) -> Any:
     return definition
 
 
-def frozen_of(model: Model) -> FrozenGraph:
-    """Return the frozen graph that a model of form ``graph_def`` is, in order."""
+def frozen_of(model: Model, *, batch: int | None = None) -> FrozenGraph:
+    """Return the frozen graph that a model of form ``graph_def`` is, in order.
+
+    Args:
+        model: The model.
+        batch: A batch size to fix where the graph is put in order now; one that is, stays as it is.
+    """
     graph = FrozenGraph(
         read_graph(model.path),
         tuple(bound.name for bound in model.binding.inputs),
         tuple(bound.name for bound in model.binding.outputs),
     )
-    return graph if is_in_order(model) else refrozen(graph, model.signature)
+    return graph if is_in_order(model) else refrozen(graph, model.signature, batch=batch)
 
 
 def is_in_order(model: Model) -> bool:

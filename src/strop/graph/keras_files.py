@@ -111,43 +111,64 @@ def _loadable(path: Path, config: Any) -> Iterator[Path]:
     if not strays:
         yield path
         return
-    import h5py
-
     for layer, name in strays:
         del layer[name]
     with tempfile.TemporaryDirectory(prefix="strop-") as folder:
-        copy = Path(folder) / "model.h5"
-        shutil.copyfile(path, copy)
-        copy.chmod(0o600)
-        with h5py.File(copy, "r+") as file:
-            file.attrs["model_config"] = json.dumps(config)
+        # Keras tells the two kinds of file apart by their suffix.
+        if zipfile.is_zipfile(path):
+            copy = Path(folder) / "model.keras"
+            _write_archive(path, copy, json.dumps(config))
+        else:
+            copy = Path(folder) / "model.h5"
+            _write_hdf5(path, copy, json.dumps(config))
         yield copy
+
+
+def _write_archive(path: Path, copy: Path, config: str) -> None:
+    """Write the ``.keras`` archive at `path` anew, with another configuration."""
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as other:
+        for entry in archive.infolist():
+            if entry.filename == "config.json":
+                other.writestr(entry, config)
+                continue
+            with archive.open(entry) as source, other.open(entry, "w") as target:
+                shutil.copyfileobj(source, target)
+
+
+def _write_hdf5(path: Path, copy: Path, config: str) -> None:
+    """Copy the HDF5 file at `path`, with another configuration."""
+    import h5py
+
+    shutil.copyfile(path, copy)
+    copy.chmod(0o600)
+    with h5py.File(copy, "r+") as file:
+        file.attrs["model_config"] = config
 
 
 def _stray_arguments(config: object) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield (layer configuration, argument) for each argument that means nothing and that Keras 3 refuses."""
-    for part in _parts(config):
+    for part in parts(config):
         name, harmless = _STRAY_ARGUMENTS.get(str(part.get("class_name")), ("", ()))
         inner = part.get("config")
         if isinstance(inner, dict) and name in inner and inner[name] in harmless:
             yield inner, name
 
 
-def _parts(config: object) -> Iterator[dict[str, Any]]:
-    """Yield each mapping within a configuration, however deep."""
+def parts(config: object) -> Iterator[dict[str, Any]]:
+    """Yield each mapping within a configuration, however deep, the whole among them."""
     if isinstance(config, dict):
         yield config
         for value in config.values():
-            yield from _parts(value)
+            yield from parts(value)
     elif isinstance(config, list):
         for value in config:
-            yield from _parts(value)
+            yield from parts(value)
 
 
 def _refuse_code(config: object, path: Path, allow: Collection[str]) -> None:
     if "lambda" in allow:
         return
-    for part in _parts(config):
+    for part in parts(config):
         if part.get("class_name") == "Lambda":
             inner = part.get("config")
             name = inner.get("name", "") if isinstance(inner, dict) else ""
@@ -241,6 +262,6 @@ def has_foreign_code(config: object) -> bool:
     return any(
         part.get("class_name") in ("Lambda", "function")
         or not str(part.get("module") or "").startswith(("keras", "builtins"))
-        for part in _parts(config)
+        for part in parts(config)
         if {"class_name", "config", "module"} <= part.keys()
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ SIGNATURE = "serving_default"
 
 
 def to_litert(
-    graph: FrozenGraph, signature: Signature, path: Path, *, batch: int | None
+    graph: FrozenGraph,
+    signature: Signature,
+    path: Path,
+    *,
+    batch: int | None,
+    configure: Callable[[Any], None] | None = None,
 ) -> Binding:
     """Write `graph` as a flatbuffer of built-in operations at `path`; return how that spells the signature.
 
@@ -31,6 +36,7 @@ def to_litert(
         signature: Gives the inputs' shapes.
         path: Where to write.
         batch: A batch size to fix; None leaves it free.
+        configure: Sets up the `TFLiteConverter` before it converts; it is asked for inputs in the signature's order.
 
     Raises:
         ConversionError: If inputs or outputs were lost on the way.
@@ -40,6 +46,8 @@ def to_litert(
     function = traced(graph, signature, batch=batch)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if configure:
+        configure(converter)
     inputs, outputs = _arguments(signature.input_names), _arguments(signature.output_names)
     path.write_bytes(_signed(converter.convert(), inputs, outputs))
     return binding_by_names(path, inputs, outputs, batch=batch)

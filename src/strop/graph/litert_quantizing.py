@@ -16,6 +16,7 @@ from strop.core.samples import Samples
 from strop.core.signature import Arrays
 from strop.graph.litert import tensor
 from strop.graph.quiet import quiet
+from strop.graph.refusal import gist
 
 # Operations with weights, whose staying in float is worth telling.
 _WEIGHTY = {
@@ -76,12 +77,8 @@ def quantized(
             raise
         # The library raises errors of many kinds for what it can't do.
         except Exception as error:
-            gist = next(
-                (ln for ln in str(error).splitlines() if ln.strip()),
-                type(error).__name__,
-            )
             raise QuantizationError(
-                f"ai-edge-quantizer refused the model: {gist[:300]}"
+                f"ai-edge-quantizer refused the model: {gist(error)}"
             ) from error
     return rebound(path, model.binding)
 
@@ -138,11 +135,10 @@ def _calibration_data(model: Model, path: str, samples: Samples) -> dict[str, li
     size = model.binding.batch or 1
 
     def feed() -> Iterator[Arrays]:
-        for arrays in samples.batches(size):
-            if len(next(iter(arrays.values()))) == size:
-                bound = zip(model.binding.inputs, arrays.values(), strict=True)
-                encoded = [b.encode(np.ascontiguousarray(array)) for b, array in bound]
-                yield dict(zip(names, encoded, strict=True))
+        for arrays in samples.full_batches(size):
+            bound = zip(model.binding.inputs, arrays.values(), strict=True)
+            encoded = [b.encode(np.ascontiguousarray(array)) for b, array in bound]
+            yield dict(zip(names, encoded, strict=True))
 
     return {key: list(feed())}  # it is gone through more than once
 
@@ -221,9 +217,8 @@ def answers(model: Model, samples: Samples) -> list[NDArray[Any]]:
     interpreter = Interpreter(model_path=str(model.path))
     size = model.binding.batch or len(samples)
     outputs = interpreter.get_output_details()
-    filled = samples.take(np.arange(-(-len(samples) // size) * size) % len(samples))
     results = []
-    for arrays in filled.batches(size):
+    for arrays in samples.full_batches(size):
         _feed(interpreter, model.binding, arrays)
         interpreter.invoke()
         results.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from strop.core.errors import ParameterError, QuantizationError, StropError
 from strop.core.model import Model
 from strop.core.samples import Samples
 from strop.graph.quiet import quiet
+from strop.graph.refusal import gist
 
 _WEIGHTY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"}
 _INTEGER = {
@@ -26,8 +27,13 @@ _QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 def prepared(model: Model, workspace: Path) -> Path:
     """Return a copy of the model with shapes inferred and its graph simplified, as ONNX Runtime's quantizers want it.
 
-    Where shape inference fails (it does for some loops), the model itself is returned.
+    Every node has a name in it: one can be left in float by its name alone. Where shape inference fails (it does for
+    some loops) and all nodes have names, the model itself is returned.
     """
+    return _with_names(_simplified(model, workspace), workspace)
+
+
+def _simplified(model: Model, workspace: Path) -> Path:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     source, target = model.path.absolute(), workspace.absolute() / "prepared.onnx"
@@ -39,6 +45,19 @@ def prepared(model: Model, workspace: Path) -> Path:
     except Exception:  # noqa: BLE001
         return model.path
     return target
+
+
+def _with_names(path: Path, workspace: Path) -> Path:
+    import onnx
+
+    if all(node.name for node in onnx.load(str(path), load_external_data=False).graph.node):
+        return path
+    content = onnx.load(str(path))
+    for node in content.graph.node:
+        # Outputs are each another's; the prefix keeps them apart from names that are there.
+        node.name = node.name or f"unnamed/{_name(node)}"
+    onnx.save(content, str(workspace / "named.onnx"))
+    return workspace / "named.onnx"
 
 
 def is_quantized(path: Path) -> bool:
@@ -62,12 +81,8 @@ def guarded(quantize: Callable[[], None]) -> None:
             raise
         # The quantizers raise errors of many kinds for what they can't do.
         except Exception as error:
-            gist = next(
-                (ln for ln in str(error).splitlines() if ln.strip()),
-                type(error).__name__,
-            )
             raise QuantizationError(
-                f"ONNX Runtime's quantizer refused the model: {type(error).__name__}: {gist[:300]}"
+                f"ONNX Runtime's quantizer refused the model: {type(error).__name__}: {gist(error)}"
             ) from error
 
 
@@ -76,13 +91,12 @@ def reader(model: Model, samples: Samples) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     size = model.binding.batch or 1
-    batches = [b for b in samples.batches(size) if len(next(iter(b.values()))) == size]
     feeds = [
         {
             bound.name: bound.encode(np.ascontiguousarray(array))
             for bound, array in zip(model.binding.inputs, arrays.values(), strict=True)
         }
-        for arrays in batches
+        for arrays in samples.full_batches(size)
     ]
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -114,18 +128,24 @@ def layers_of(path: Path) -> list[tuple[str, bool]]:
     """Return name (of the output tensor) and whether it computes in float, for each layer with weights."""
     import onnx
 
-    graph = onnx.load(str(path)).graph
+    return [(_name(node), is_float) for node, is_float in _layers(onnx.load(str(path)).graph)]
+
+
+def _name(node: Any) -> str:
+    """Return what a node goes by: its first output that anybody may read (an LSTM's first is often left out)."""
+    return str(next(filter(None, node.output), ""))
+
+
+def _layers(graph: Any) -> Iterator[tuple[Any, bool]]:
+    """Yield each node with weights, and whether it computes in float."""
     made_by = {out: node for node in graph.node for out in node.output}
-    found = []
     for node in graph.node:
         if node.op_type in _INTEGER:
-            found.append((node.output[0], False))
+            yield node, False
         elif node.op_type in _WEIGHTY:
             origin = made_by.get(node.input[1])
             # Where the weights come out of a DequantizeLinear, the engine fuses the three into one integer kernel.
-            is_float = origin is None or origin.op_type != "DequantizeLinear"
-            found.append((node.output[0], is_float))
-    return found
+            yield node, origin is None or origin.op_type != "DequantizeLinear"
 
 
 def operations_of(path: Path) -> list[str]:
@@ -140,13 +160,40 @@ def operations_of(path: Path) -> list[str]:
     return [node.output[0] for node in onnx.load(str(path)).graph.node if node.op_type in kinds]
 
 
-def left_in_float(path: Path, asked: Sequence[str]) -> dict[str, str]:
-    """Return the layers that still compute in float, each with the reason."""
-    return {
-        name: "asked for" if name in asked else "the quantizer has no integer kernel for it"
-        for name, is_float in layers_of(path)
+def left_in_float(
+    path: Path, asked: Sequence[str], *, reasons: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the layers that still compute in float, and the loops and branches that hold such, each with the reason.
+
+    Args:
+        path: The quantized model.
+        asked: Layers that somebody wanted in float.
+        reasons: Why operations of a kind were left alone on purpose, by their type (``Conv``).
+    """
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    why = reasons or {}
+    found = {
+        _name(node): why.get(node.op_type, "the quantizer has no integer kernel for it")
+        for node, is_float in _layers(graph)
         if is_float
     }
+    unseen = {
+        _name(node): f"a {node.op_type}, which the quantizer does not look into"
+        for node in graph.node
+        if _holds_float_layers(node)
+    }
+    return {n: "asked for" if n in asked else reason for n, reason in {**found, **unseen}.items()}
+
+
+def _holds_float_layers(node: Any) -> bool:
+    return any(
+        any(is_float for _, is_float in _layers(attribute.g))
+        or any(map(_holds_float_layers, attribute.g.node))
+        for attribute in node.attribute
+        if attribute.HasField("g")
+    )
 
 
 def answers(path: Path, model: Model, samples: Samples) -> list[NDArray[Any]]:
@@ -163,7 +210,6 @@ def answers(path: Path, model: Model, samples: Samples) -> list[NDArray[Any]]:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     size = model.binding.batch or len(samples)
-    filled = samples.take(np.arange(-(-len(samples) // size) * size) % len(samples))
     names = [bound.name for bound in model.binding.outputs]
     results = [
         session.run(
@@ -173,6 +219,6 @@ def answers(path: Path, model: Model, samples: Samples) -> list[NDArray[Any]]:
                 for bound, array in zip(model.binding.inputs, arrays.values(), strict=True)
             },
         )
-        for arrays in filled.batches(size)
+        for arrays in samples.full_batches(size)
     ]
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]

@@ -14,8 +14,26 @@ from strop.core.errors import ParameterError, QuantizationError, StropError
 from strop.core.model import Binding, Model
 from strop.core.samples import Samples
 from strop.graph.quiet import quiet
+from strop.graph.refusal import gist
 
-_WEIGHTY = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
+_WEIGHTY = {
+    "Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData", "GRUSequence",
+    "LSTMSequence", "MatMul",
+}  # fmt: skip
+_LOOPS = {"Loop", "TensorIterator"}
+# They move numbers and compute none, so that what was quantized before them still is behind them.
+_MOVING = {
+    "Broadcast", "DepthToSpace", "Gather", "MaxPool", "Pad", "Reshape", "ReverseSequence", "Slice", "SpaceToDepth",
+    "Split", "Squeeze", "StridedSlice", "Tile", "Transpose", "Unsqueeze", "VariadicSplit",
+}  # fmt: skip
+# Between the two products of an attention: what scales, masks and rearranges the scores.
+_SCORING = {"Add", "Convert", "Divide", "Multiply", "Select", "Softmax", "Subtract", *_MOVING}
+_PRODUCTS = {"Einsum", "MatMul"}
+# What NNCF leaves in float in transformers, by OpenVINO's names: all that computes and has no weights.
+_ELEMENTWISE = (
+    "Add", "AvgPool", "BatchNormInference", "Divide", "GroupNormalization", "Maximum", "Multiply", "MVN", "Power",
+    "ReduceL2", "ReduceMean", "ReduceSum", "Sqrt", "SquaredDifference", "Squeeze", "Subtract",
+)  # fmt: skip
 
 
 def changed(model: Model, path: Path, change: Callable[[Any], Any]) -> None:
@@ -41,19 +59,12 @@ def changed(model: Model, path: Path, change: Callable[[Any], Any]) -> None:
             raise
         # NNCF raises errors of many kinds for what it can't do.
         except Exception as error:
-            gist = next(
-                (ln for ln in str(error).splitlines() if ln.strip()),
-                type(error).__name__,
-            )
-            raise QuantizationError(f"NNCF refused the model: {gist[:300]}") from error
+            raise QuantizationError(f"NNCF refused the model: {gist(error)}") from error
 
 
 def dataset(model: Model, samples: Samples) -> Any:
     """Return an NNCF dataset over samples, one batch at a time as the model takes them."""
     import nncf
-
-    size = model.binding.batch or 1
-    batches = [b for b in samples.batches(size) if len(next(iter(b.values()))) == size]
 
     def feed(arrays: Any) -> dict[int, NDArray[Any]]:
         return {
@@ -61,11 +72,16 @@ def dataset(model: Model, samples: Samples) -> Any:
             for bound, array in zip(model.binding.inputs, arrays.values(), strict=True)
         }
 
-    return nncf.Dataset(batches, feed)
+    return nncf.Dataset(list(samples.full_batches(model.binding.batch or 1)), feed)
 
 
-def ignored(graph: Any, names: Sequence[str]) -> Any:
+def ignored(graph: Any, names: Sequence[str], *, elementwise: bool = False) -> Any:
     """Return NNCF's scope of layers to leave alone; None for none.
+
+    Args:
+        graph: What is to be quantized.
+        names: Layers, by name.
+        elementwise: Whether to leave alone whatever adds, multiplies and averages, too.
 
     Raises:
         ParameterError: If a name is no layer's.
@@ -76,77 +92,128 @@ def ignored(graph: Any, names: Sequence[str]) -> Any:
     stray = [name for name in names if name not in known]
     if stray:
         raise ParameterError(f"keep_float: no layer is called {', '.join(map(repr, stray))}")
-    return nncf.IgnoredScope(names=list(names)) if names else None
+    if not names and not elementwise:
+        return None
+    kinds = list(_ELEMENTWISE) if elementwise else []
+    # Not validated by NNCF: it would refuse a graph that has not all of the kinds.
+    return nncf.IgnoredScope(names=list(names), types=kinds, validate=False)
+
+
+def has_attention(path: Path) -> bool:
+    """Say whether the graph has attention: a softmax between two products of computed matrices."""
+    import openvino
+
+    for operation in openvino.Core().read_model(str(path)).get_ops():
+        kind = operation.get_type_name()
+        if kind == "ScaledDotProductAttention" or (
+            kind == "Softmax"
+            and _finds_product(operation, _sources)
+            and _finds_product(operation, _readers)
+        ):
+            return True
+    return False
+
+
+def _finds_product(start: Any, step: Callable[[Any], list[Any]]) -> bool:
+    """Say whether one comes from `start` to a product of computed matrices over nothing but scoring."""
+    open_ends, seen = step(start), set()
+    while open_ends:
+        node = open_ends.pop()
+        kind, name = node.get_type_name(), node.get_friendly_name()
+        if kind in _PRODUCTS and not any(map(_is_constant, _sources(node))):
+            return True
+        if kind in _SCORING and name not in seen:
+            seen.add(name)
+            open_ends += step(node)
+    return False
+
+
+def _sources(node: Any) -> list[Any]:
+    return [node.input_value(i).get_node() for i in range(node.get_input_size())]
+
+
+def _readers(node: Any) -> list[Any]:
+    return [place.get_node() for output in node.outputs() for place in output.get_target_inputs()]
 
 
 def layers_of(path: Path) -> list[tuple[str, bool]]:
     """Return name and whether it computes in float, for each layer with weights, in the order in which they run."""
-    import openvino
-
-    found = []
-    for operation in openvino.Core().read_model(str(path)).get_ordered_ops():
-        if operation.get_type_name() not in _WEIGHTY:
-            continue
-        data = operation.input_value(0).get_node()
-        # Reshapes and the like may lie between a layer and the quantization of its input.
-        while data.get_type_name() in ("Reshape", "Transpose", "Squeeze", "Unsqueeze"):
-            data = data.input_value(0).get_node()
-        found.append((operation.get_friendly_name(), data.get_type_name() != "FakeQuantize"))
-    return found
+    computing = _computing_on_quantized(path)
+    return [(name, not is_quantized) for name, kind, is_quantized in computing if kind in _WEIGHTY]
 
 
 def quantized_operations_of(path: Path) -> list[str]:
-    """Return the names of all operations that read something quantized, in the order in which they run.
+    """Return the names of all operations that compute on something quantized, in the order in which they run.
 
     Not only layers with weights lose precision: an addition whose inputs are int8 may cost most.
     """
+    return [name for name, _, is_quantized in _computing_on_quantized(path) if is_quantized]
+
+
+def _computing_on_quantized(path: Path) -> list[tuple[str, str, bool]]:
+    """Return name, kind and whether its data is quantized, for each operation that computes, in their order."""
     import openvino
 
-    names = []
+    quantized, found = set(), []
     for operation in openvino.Core().read_model(str(path)).get_ordered_ops():
-        sources = [operation.input_value(i).get_node() for i in range(operation.get_input_size())]
-        if any(source.get_type_name() == "FakeQuantize" for source in sources):
-            names.append(operation.get_friendly_name())
-    return names
+        name, kind = operation.get_friendly_name(), operation.get_type_name()
+        reads_quantized = any(s.get_friendly_name() in quantized for s in _sources(operation))
+        if kind == "FakeQuantize" or (kind in _MOVING and reads_quantized):
+            quantized.add(name)
+        elif kind not in ("Constant", "Convert", "Result", *_MOVING):
+            found.append((name, kind, reads_quantized))
+    return found
 
 
 def left_in_float(path: Path, asked: Sequence[str]) -> dict[str, str]:
-    """Return the layers that still compute in float, each with the reason."""
+    """Return the layers that still compute in float, and the loops that hold such, each with the reason."""
+    import openvino
+
     found = {
         name: "the quantizer has no rule for it" for name, is_float in layers_of(path) if is_float
     }
-    return {**found, **dict.fromkeys(asked, "asked for")}
-
-
-def errors_by_layer(
-    before: Path, after: Path, binding: Binding, samples: Samples
-) -> list[tuple[str, float]]:
-    """Return the relative error of each quantized operation's output, in the order in which they run."""
-    from strop.numerics.similarity import relative_error
-
-    names = quantized_operations_of(after)
-    one, other = (_activations(path, names, binding, samples) for path in (before, after))
-    return [
-        (name, relative_error(one[name], other[name]))
-        for name in names
-        if name in one and name in other and one[name].shape == other[name].shape
+    loops = [
+        operation.get_friendly_name()
+        for operation in openvino.Core().read_model(str(path)).get_ordered_ops()
+        if _is_loop_with_layers(operation)
     ]
+    unseen = dict.fromkeys(loops, "a loop, which the quantizer does not look into")
+    return {**found, **unseen, **dict.fromkeys(asked, "asked for")}
 
 
-def _activations(
-    path: Path, names: Sequence[str], binding: Binding, samples: Samples
-) -> dict[str, NDArray[Any]]:
-    """Return the named layers' outputs for one batch."""
+def _is_loop_with_layers(operation: Any) -> bool:
+    return operation.get_type_name() in _LOOPS and any(
+        inner.get_type_name() in _WEIGHTY or _is_loop_with_layers(inner)
+        for inner in operation.get_function().get_ops()
+    )
+
+
+def answers(
+    path: Path,
+    binding: Binding,
+    samples: Samples,
+    *,
+    quantized: Path | None = None,
+    only: Sequence[str] = (),
+) -> list[NDArray[Any]]:
+    """Return a float graph's outputs for one batch, with the operations `only` as they are in the `quantized` graph.
+
+    Their ranges and rounded weights are copied over, which takes compiling a graph and not quantizing one.
+    """
     import openvino
 
     core = openvino.Core()
     graph = core.read_model(str(path))
-    by_name = {operation.get_friendly_name(): operation for operation in graph.get_ops()}
-    wanted = [name for name in names if name in by_name]
-    count = len(graph.outputs)
-    graph.add_outputs([by_name[name].output(0) for name in wanted])
+    if quantized is not None:
+        donor = core.read_model(str(quantized))
+        donors = {operation.get_friendly_name(): operation for operation in donor.get_ops()}
+        for operation in graph.get_ordered_ops():
+            name = operation.get_friendly_name()
+            if name in only and name in donors:
+                _quantize_alike(operation, donors[name])
+                _correct_alike(operation, donors[name])
     size = binding.batch or min(len(samples), 16)
-    arrays = next(samples.batches(size))
+    arrays = next(samples.full_batches(size))
     compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     results = compiled(
         {
@@ -154,4 +221,71 @@ def _activations(
             for bound, array in zip(binding.inputs, arrays.values(), strict=True)
         }
     )
-    return {name: np.array(results[count + i]) for i, name in enumerate(wanted)}
+    return [np.array(results[bound.index]) for bound in binding.outputs]
+
+
+def _quantize_alike(operation: Any, donor: Any) -> None:
+    """Give an operation the quantized inputs of its counterpart in a quantized graph."""
+    from openvino import opset13
+
+    for index in range(min(operation.get_input_size(), donor.get_input_size())):
+        source = donor.input_value(index).get_node()
+        while source.get_type_name() in _MOVING:
+            source = source.input_value(0).get_node()
+        if _is_constant(source):
+            value = _folded(source)
+            if list(value.shape) == list(operation.get_input_shape(index)):
+                operation.input(index).replace_source_output(opset13.constant(value).output(0))
+        elif source.get_type_name() == "FakeQuantize":
+            data = operation.input_value(index)
+            before = source.input_value(0).get_node()
+            if "smooth_quant" in before.get_friendly_name():  # weights were scaled the other way
+                data = opset13.multiply(data, _folded(before.input_value(1).get_node())).output(0)
+            ranges = [_folded(source.input_value(place).get_node()) for place in range(1, 5)]
+            levels = source.get_attributes()["levels"]
+            made = opset13.fake_quantize(data, *map(_scalar_if_one, ranges), levels)
+            operation.input(index).replace_source_output(made.output(0))
+
+
+def _correct_alike(operation: Any, donor: Any) -> None:
+    """Give the bias behind an operation the correction that its counterpart's has."""
+    from openvino import opset13
+
+    ours, theirs = _bias_of(operation), _bias_of(donor)
+    if ours and theirs and list(ours.get_shape()) == list(theirs.get_shape()):
+        ours.replace_source_output(
+            opset13.constant(_folded(theirs.get_source_output().get_node())).output(0)
+        )
+
+
+def _bias_of(operation: Any) -> Any:
+    """Return the input that adds a constant to an operation's result; None without."""
+    (first, *others) = operation.output(0).get_target_inputs()
+    add = first.get_node()
+    if others or add.get_type_name() != "Add":
+        return None
+    return next(
+        (place for place in add.inputs() if _is_constant(place.get_source_output().get_node())),
+        None,
+    )
+
+
+def _is_constant(node: Any) -> bool:
+    """Say whether a node's value is known without inputs: weights, kept as integers with their scale."""
+    if node.get_type_name() == "Constant":
+        return True
+    sources = _sources(node)
+    return bool(sources) and all(map(_is_constant, sources))
+
+
+def _folded(node: Any) -> NDArray[Any]:
+    import openvino
+
+    graph = openvino.Model([node.output(0)], [], "weights")
+    compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.array(compiled([])[0])
+
+
+def _scalar_if_one(value: NDArray[Any]) -> NDArray[Any]:
+    """Return one number as a scalar, since its rank is that of where it was found."""
+    return value.reshape(()) if value.size == 1 else value

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from strop.core.contracts import KERAS, LITERT, ONNX_RUNTIME, OPENVINO, TENSORFLOW
-from strop.core.errors import MissingDependencyError, ModelError, StropError, message
+from strop.core.errors import (
+    MissingDependencyError,
+    ModelError,
+    StropError,
+    UnknownNameError,
+    message,
+)
 from strop.core.model import Form, Model
 from strop.core.signature import Shape, Signature, TensorSpec
 from strop.graph.quiet import quiet
@@ -42,6 +48,7 @@ _READ_WITH = {
     Form.ONNX: (ONNX_RUNTIME,),
     Form.OPENVINO: (OPENVINO,),
 }
+_ALLOWABLE = ("external-data", "file-ops", "lambda", "python-ops")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _KNOWN = ".keras, .h5, .hdf5, a SavedModel folder, .pb, .tflite, .onnx, .xml (OpenVINO)"
@@ -66,13 +73,25 @@ class Options:
     outputs: tuple[str, ...] = ()
     signature: str | None = None
 
+    def __post_init__(self) -> None:
+        for word in self.allow:
+            if word not in _ALLOWABLE:
+                raise UnknownNameError("word to allow", word, _ALLOWABLE)
+
 
 def detect(path: Path) -> Form:
     """Return the form of the model at `path`, by its content where that can be told.
 
     Raises:
-        ModelError: If there is nothing, it is empty, or it is not what its name says.
+        ModelError: If there is nothing, it is empty, it may not be read, or it is not what its name says.
     """
+    try:
+        return _detected(path)
+    except OSError as error:
+        raise ModelError(f"'{path}' can't be read: {error.strerror}.") from None
+
+
+def _detected(path: Path) -> Form:
     if not path.exists():
         raise ModelError(message(f"there is no '{path}'.", f"A model is one of: {_KNOWN}."))
     if path.is_dir():
@@ -218,7 +237,7 @@ def shaped(
         options: Whose `shapes` are taken.
         path: The source, for messages.
         rankless: Inputs of which the source tells no shape at all.
-        sizes_stay: Whether a size that the source tells can't be another.
+        sizes_stay: Whether a size that the source tells can't be another; then it stays where a ? is given too.
 
     Raises:
         ModelError: If a shape is missing, names no input, or can't be that input's.
@@ -251,7 +270,20 @@ def shaped(
                     next_step=f"--shape {name}={_spelled(known[name].shape)}",
                 )
             )
-    return signature.with_shapes(options.shapes)
+    if not sizes_stay:
+        return signature.with_shapes(options.shapes)
+    return signature.with_shapes(
+        {
+            name: shape if name in rankless else _told_or_given(known[name].shape, shape)
+            for name, shape in options.shapes.items()
+        }
+    )
+
+
+def _told_or_given(told: Shape, given: Shape) -> Shape:
+    return tuple(
+        theirs if ours is None else ours for ours, theirs in zip(told, given, strict=True)
+    )
 
 
 def _can_be(spec: TensorSpec, shape: Shape, *, sizes_stay: bool) -> bool:

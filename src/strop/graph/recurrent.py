@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
 def recurrent_layers(model: Any) -> list[Any]:
     """Return the layers that loop over time, those within other layers and models among them."""
     return [layer for layer in model._flatten_layers() if hasattr(layer, "unroll")]
+
+
+def has_recurrent_layers(path: Path) -> bool:
+    """Say whether the Keras file at `path` has layers that loop over time, by what it says of them; nothing is loaded."""
+    from strop.graph.keras_files import configuration, parts
+
+    inner = (part.get("config") for part in parts(configuration(path)))
+    return any(isinstance(config, dict) and "unroll" in config for config in inner)
 
 
 def unroll(model: Any) -> None:

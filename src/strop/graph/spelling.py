@@ -89,7 +89,7 @@ def _keeps_leading_sizes(
         return False
     # With all sizes but one the same, the one left is the same too, for the products are.
     apart = [a for a, b in zip(given[:-1], sizes[:-1].tolist(), strict=True) if a != b]
-    return len(apart) <= 1 and None in (*apart, None)
+    return len(apart) <= 1
 
 
 def spell_einsum(definition: Any) -> int:

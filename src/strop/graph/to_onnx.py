@@ -12,9 +12,6 @@ from strop.graph import onnx_spelling
 from strop.graph.frozen import FrozenGraph
 from strop.graph.spelling import spell_einsum, spell_gelu, spell_lookup, spell_out_erfc
 
-# The newest operator set that tf2onnx knows.
-NEWEST_OPSET = 18
-
 
 def to_onnx(
     graph: FrozenGraph,

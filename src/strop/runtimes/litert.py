@@ -13,6 +13,7 @@ from strop.core.contracts import LITERT, Runtime, Session
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
+from strop.graph.refusal import gist
 
 
 @final
@@ -43,30 +44,41 @@ class _Session(Session):
         try:
             self._interpreter: Any = Interpreter(model_path=str(model.path), num_threads=threads)
         except (ValueError, RuntimeError) as error:
-            raise ExecutionError(f"LiteRT can't open the model: {_gist(error)}") from None
+            raise ExecutionError(f"LiteRT can't open the model: {gist(error)}") from None
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
         self._shapes: list[tuple[int, ...]] = []
-        self._views_in: list[Any] = []
+        self._arrays_in: list[NDArray[Any]] = []
+        self._arrays_out: list[NDArray[Any]] = []
         self._views_out: list[Any] = []
+        self._lone: NDArray[Any] | None = None
+        self._invoke: Any = None
 
     def run(self, feeds: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
-        if [feed.shape for feed in feeds] != self._shapes:
-            self._prepare([feed.shape for feed in feeds])
+        # One input of the shape of the last call is what small networks are asked with, a million times.
+        if self._lone is not None and self._lone.shape == feeds[0].shape:
+            self._lone[...] = feeds[0]
+        else:
+            self._take(feeds)
         try:
-            for view, feed in zip(self._views_in, feeds, strict=True):
-                np.copyto(view(), feed)
-            # The wrapper's own `invoke` looks for stray views at each call; ours live inside this method.
-            self._interpreter._interpreter.Invoke()
+            # The wrapper's own `invoke` refuses where views of its memory are kept; ours are let go before that
+            # memory is laid out anew.
+            self._invoke()
         except (ValueError, RuntimeError) as error:
-            raise ExecutionError(
-                f"LiteRT failed while running the model: {_gist(error)}"
-            ) from None
-        return [view() for view in self._views_out]
+            raise ExecutionError(f"LiteRT failed while running the model: {gist(error)}") from None
+        return self._arrays_out or [view() for view in self._views_out]
+
+    def _take(self, feeds: Sequence[NDArray[Any]]) -> None:
+        """Copy the feeds in, where memory has been laid out for their shapes."""
+        shapes = [feed.shape for feed in feeds]
+        if shapes != self._shapes:
+            self._prepare(shapes)
+        for array, feed in zip(self._arrays_in, feeds, strict=True):
+            array[...] = feed
 
     def _prepare(self, shapes: list[tuple[int, ...]]) -> None:
-        self._views_in, self._views_out = [], []
+        self._let_go()
         bindings = self._model.binding
         try:
             for bound, shape in zip(bindings.inputs, shapes, strict=True):
@@ -81,14 +93,24 @@ class _Session(Session):
                 )
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise ExecutionError(f"LiteRT can't prepare the model: {_gist(error)}") from None
-        tensor = self._interpreter.tensor
-        self._views_in = [tensor(self._inputs[b.index]["index"]) for b in bindings.inputs]
-        self._views_out = [tensor(self._outputs[b.index]["index"]) for b in bindings.outputs]
+            raise ExecutionError(f"LiteRT can't prepare the model: {gist(error)}") from None
         self._interpreter.reset_all_variables()
-        self._shapes = shapes
         # Details change with a resize, and the next resize is compared with them.
         self._inputs = self._interpreter.get_input_details()
+        tensor = self._interpreter.tensor
+        self._arrays_in = [tensor(self._inputs[b.index]["index"])() for b in bindings.inputs]
+        self._views_out = [tensor(self._outputs[b.index]["index"]) for b in bindings.outputs]
+        # Outputs whose size depends on the input's values move from call to call; the file tells those of fixed size.
+        if all((self._outputs[b.index]["shape_signature"] >= 0).all() for b in bindings.outputs):
+            self._arrays_out = [view() for view in self._views_out]
+        self._lone = self._arrays_in[0] if len(self._arrays_in) == 1 else None
+        self._invoke = self._interpreter._interpreter.Invoke
+        self._shapes = shapes
+
+    def _let_go(self) -> None:
+        """Let go of all that points into the interpreter's memory."""
+        self._shapes, self._arrays_in, self._arrays_out, self._views_out = [], [], [], []
+        self._invoke = self._lone = None
 
     def clone(self) -> Session:
         return _Session(self._model, self._threads)
@@ -97,10 +119,5 @@ class _Session(Session):
         self._interpreter.reset_all_variables()
 
     def close(self) -> None:
-        self._views_in, self._views_out, self._shapes = [], [], []
+        self._let_go()
         self._interpreter = None
-
-
-def _gist(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]

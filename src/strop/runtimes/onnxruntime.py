@@ -13,6 +13,7 @@ from strop.core.contracts import ONNX_RUNTIME, Runtime, Session
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
+from strop.graph.refusal import gist
 
 _LEVELS = {
     "none": "ORT_DISABLE_ALL",
@@ -59,6 +60,10 @@ class ONNXRuntime(Runtime):
         """Return the model opened; see `Runtime.session`."""
         return _Session(model, self)
 
+    def optimization_level(self) -> str:
+        """Return the name of the graph-optimization level as ONNX Runtime spells it."""
+        return _LEVELS[self.graph_optimization]
+
     def disabled_optimizers(self) -> list[str]:
         """Return the rewritings that ONNX Runtime shall leave out."""
         return [] if self.fuse_skip_normalization else ["SkipLayerNormFusion"]
@@ -77,7 +82,7 @@ class _Session(Session):
         options.intra_op_num_threads = runtime.threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = getattr(
-            onnxruntime.GraphOptimizationLevel, _LEVELS[runtime.graph_optimization]
+            onnxruntime.GraphOptimizationLevel, runtime.optimization_level()
         )
         options.log_severity_level = 4
         options.add_session_config_entry(
@@ -92,7 +97,7 @@ class _Session(Session):
             )
         # The engine's errors derive from nothing but Exception, and differ from release to release.
         except Exception as error:  # noqa: BLE001
-            raise ExecutionError(f"ONNX Runtime can't open the model: {_gist(error)}") from None
+            raise ExecutionError(f"ONNX Runtime can't open the model: {gist(error)}") from None
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
         self._shapes: list[tuple[int, ...]] = []
         self._values: list[Any] = []
@@ -107,7 +112,7 @@ class _Session(Session):
                 value.update_inplace(np.ascontiguousarray(feed))
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # noqa: BLE001 - as above
-            raise ExecutionError(f"ONNX Runtime failed while running: {_gist(error)}") from None
+            raise ExecutionError(f"ONNX Runtime failed while running: {gist(error)}") from None
         return self._outputs
 
     def _prepare(self, feeds: Sequence[NDArray[Any]]) -> None:
@@ -133,7 +138,7 @@ class _Session(Session):
                 self._kept.append(value)
                 self._outputs.append(value.numpy())
         except Exception as error:  # noqa: BLE001 - as above
-            raise ExecutionError(f"ONNX Runtime failed while running: {_gist(error)}") from None
+            raise ExecutionError(f"ONNX Runtime failed while running: {gist(error)}") from None
         self._binding = binding
         self._shapes = [feed.shape for feed in feeds]
 
@@ -143,11 +148,3 @@ class _Session(Session):
     def close(self) -> None:
         self._binding = self._session = None
         self._values, self._outputs, self._kept, self._shapes = [], [], [], []
-
-
-def _gist(error: Exception) -> str:
-    text = str(error).split(" : ", 2)[
-        -1
-    ]  # "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : what it is"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]

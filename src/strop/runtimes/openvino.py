@@ -13,6 +13,7 @@ from strop.core.contracts import OPENVINO, Runtime, Session
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
+from strop.graph.refusal import gist
 
 
 @final
@@ -71,7 +72,7 @@ class _Session(Session):
         try:
             self._read: Any = self._core.read_model(str(model.path))
         except (RuntimeError, ValueError) as error:
-            raise ExecutionError(f"OpenVINO can't open the model: {_gist(error)}") from None
+            raise ExecutionError(f"OpenVINO can't open the model: {gist(error)}") from None
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
         # Asked once: after the first reshape nothing is free any more.
         self._is_free = any(port.partial_shape.is_dynamic for port in self._read.inputs)
@@ -86,7 +87,7 @@ class _Session(Session):
         try:
             self._request.infer()
         except RuntimeError as error:
-            raise ExecutionError(f"OpenVINO failed while running: {_gist(error)}") from None
+            raise ExecutionError(f"OpenVINO failed while running: {gist(error)}") from None
         return self._outputs
 
     def _prepare(self, feeds: Sequence[NDArray[Any]]) -> None:
@@ -96,7 +97,7 @@ class _Session(Session):
             try:
                 self._bound[key] = self._compile(shapes)
             except (RuntimeError, ValueError) as error:
-                raise ExecutionError(f"OpenVINO can't compile the model: {_gist(error)}") from None
+                raise ExecutionError(f"OpenVINO can't compile the model: {gist(error)}") from None
         self._request, self._inputs, self._outputs = self._bound[key]
         self._shapes = shapes
 
@@ -136,9 +137,3 @@ class _Session(Session):
     def close(self) -> None:
         self._bound, self._shapes = {}, []
         self._request, self._inputs, self._outputs, self._read = None, [], [], None
-
-
-def _gist(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (telling or lines or [type(error).__name__])[0][:300]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -12,6 +15,11 @@ from strop.core.contracts import TENSORFLOW, Runtime, Session
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
+from strop.graph.refusal import gist
+
+# Without it TensorFlow clusters for accelerators alone, whatever `set_jit` is told. It reads its flags when it first
+# runs a function; where `set_jit` is told nothing, this one changes nothing.
+_CLUSTERING = "--tf_xla_cpu_global_jit"
 
 
 @final
@@ -35,8 +43,22 @@ class TensorFlow(Runtime):
         0, low=0, doc="threads within one operation; 0 leaves it to TensorFlow"
     )
 
+    @classmethod
+    def environment(cls) -> dict[str, str]:
+        """Return what lets auto-clustering happen on the CPU; see `Runtime.environment`."""
+        flags = os.environ.get("TF_XLA_FLAGS", "").split()
+        return {
+            "TF_XLA_FLAGS": " ".join([*flags, *([] if _CLUSTERING in flags else [_CLUSTERING])])
+        }
+
     def session(self, model: Model) -> Session:
-        """Return the model opened; see `Runtime.session`."""
+        """Return the model opened; see `Runtime.session`.
+
+        With ``jit="auto"`` it sets ``TF_XLA_FLAGS`` in this process where that lacks what clustering needs, and warns
+        where TensorFlow, imported already, may have read it before.
+        """
+        if self.jit == "auto":
+            _allow_clustering()
         return _Session(model, self)
 
 
@@ -54,7 +76,7 @@ class _Session(Session):
         try:
             self._function = _functions[model.form](tf, model)
         except (ValueError, TypeError, OSError, DecodeError, tf.errors.OpError) as error:
-            raise ExecutionError(f"TensorFlow can't open the model: {_gist(error)}") from None
+            raise ExecutionError(f"TensorFlow can't open the model: {gist(error)}") from None
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
         self._concrete: dict[tuple[tuple[int, ...], ...], Any] = {}
 
@@ -65,7 +87,7 @@ class _Session(Session):
             results = function(*[self._tf.constant(feed) for feed in feeds])
             return [result.numpy() for result in results]
         except (ValueError, TypeError, self._tf.errors.OpError) as error:
-            raise ExecutionError(f"TensorFlow failed while running: {_gist(error)}") from None
+            raise ExecutionError(f"TensorFlow failed while running: {gist(error)}") from None
 
     def _trace(self, key: tuple[tuple[int, ...], ...]) -> Any:
         tf, bound = self._tf, self._model.binding.inputs
@@ -80,6 +102,20 @@ class _Session(Session):
 
     def close(self) -> None:
         self._concrete = {}
+
+
+def _allow_clustering() -> None:
+    needed = TensorFlow.environment()
+    if os.environ.get("TF_XLA_FLAGS") == needed["TF_XLA_FLAGS"]:
+        return
+    os.environ.update(needed)
+    if "tensorflow" in sys.modules:
+        warnings.warn(
+            "TensorFlow was imported before: jit='auto' may do nothing in this process. Start it with "
+            f"TF_XLA_FLAGS={_CLUSTERING}, or open the model before TensorFlow runs anything.",
+            RuntimeWarning,
+            stacklevel=4,  # who called `Runtime.open`
+        )
 
 
 def _set_threads(tf: Any, threads: int) -> None:
@@ -125,8 +161,3 @@ _functions: dict[Form, Callable[[Any, Model], Callable[..., list[Any]]]] = {
     Form.SAVED_MODEL: _saved_model_function,
     Form.GRAPH_DEF: _graph_function,
 }
-
-
-def _gist(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]

@@ -149,3 +149,13 @@ def test_a_model_without_inputs_is_refused(tmp_path):
 
     with pytest.raises(ModelError, match="takes no inputs"):
         read(path, tmp_path)
+
+
+def test_a_batch_that_the_file_fixes_stays_fixed_where_a_shape_is_given(tmp_path):
+    fixed = helper.make_tensor_value_info("x", FLOAT, [1, None])
+    path = save(tmp_path, helper.make_node("Relu", ["x"], ["y"]), inputs=[fixed])
+
+    model = read(path, tmp_path, Options(shapes={"x": (None, 4)}))
+
+    assert model.signature.inputs[0].shape == (1, 4)
+    assert model.binding.batch == 1

@@ -57,6 +57,26 @@ def test_a_name_that_is_no_layers_is_refused(made, name, form):
         apply(made, name, form, keep_float=("nowhere",))
 
 
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("quantize.litert_static", ("convert.litert",)),
+        ("quantize.onnx_static", ("convert.onnx",)),
+        ("quantize.openvino_static", ("convert.onnx", "convert.openvino")),
+    ],
+)
+def test_a_batch_larger_than_the_calibration_samples_shows_ranges_too(made, name, steps):
+    model, context = made.of_form(Form.GRAPH_DEF), made.context()
+    for step, settings in zip(steps, ({"batch": 8}, {}), strict=False):
+        model = registry.passes.get(step)(**settings).apply(model, made.context())
+
+    quantized = registry.passes.get(name)(samples=5).apply(model, context)
+
+    assert quantized.binding.batch == 8
+    # Ranges of five samples are too narrow for some others; ranges of none leave no signal at all.
+    assert made.context().evaluate(quantized).sqnr_db > 10
+
+
 @pytest.mark.parametrize(("name", "form"), STATIC)
 def test_repair_meets_a_limit_that_plain_quantization_misses(made, name, form):
     plain = made.context().evaluate(apply(made, name, form))

@@ -36,7 +36,13 @@ class Freeze(Pass):
     )
     unroll: bool = parameter(
         False,
+        search=(True,),
         doc="write recurrent Keras layers out step by step: larger, faster, and no loop is left",
+    )
+    most_steps: int = parameter(
+        64,
+        low=1,
+        doc="longest sequence to write out: the graph grows with each step, and at 80 a loop was faster in LiteRT",
     )
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
@@ -49,6 +55,11 @@ class Freeze(Pass):
             return Unchanged("the model is a frozen graph already")
         if self.unroll and not _can_unroll(model):
             return Unchanged("there is no recurrent Keras layer with a known number of steps")
+        steps = _longest(model)
+        if self.unroll and steps > self.most_steps:
+            return Unchanged(
+                f"the input has {steps} steps, more than most_steps ({self.most_steps})"
+            )
         batch = self.batch or model.binding.batch
         with quiet():
             try:
@@ -65,7 +76,7 @@ class Freeze(Pass):
         from strop.graph.frozen import freeze, frozen_of
 
         if model.form is Form.GRAPH_DEF:
-            return frozen_of(model)
+            return frozen_of(model, batch=batch)
         return freeze(self._function(model), model.signature, batch=batch)
 
     def _function(self, model: Model) -> Any:
@@ -83,10 +94,17 @@ class Freeze(Pass):
         return lambda *tensors: by_name(loaded, tensors, model.signature)
 
 
+def _longest(model: Model) -> int:
+    """Return the longest of the axes that may be time: the one behind the batch."""
+    return max(
+        (spec.shape[1] or 0 for spec in model.signature.inputs if len(spec.shape) > 1), default=0
+    )
+
+
 def _can_unroll(model: Model) -> bool:
     if model.form is not Form.KERAS or model.signature.free_dimensions():
         return False
-    from strop.graph.keras_files import opened
-    from strop.graph.recurrent import recurrent_layers
+    # Every study of a Keras model asks this, so that it must cost no loading.
+    from strop.graph.recurrent import has_recurrent_layers
 
-    return bool(recurrent_layers(opened(model)))
+    return has_recurrent_layers(model.path)

@@ -32,9 +32,7 @@ class ConvertToLiteRT(Pass):
     exactness = Exactness.ROUNDING
     loads_tensorflow = True
 
-    batch: int = parameter(
-        0, low=0, search=("batch", 0), doc="batch size to fix; 0 leaves it free"
-    )
+    batch: int = parameter(0, low=0, search=("batch",), doc="batch size to fix; 0 leaves it free")
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the flatbuffer."""

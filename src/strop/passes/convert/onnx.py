@@ -29,9 +29,7 @@ class ConvertToONNX(Pass):
     opset: int = parameter(
         18, low=13, high=18, doc="operator set; 18 is the newest that tf2onnx writes"
     )
-    batch: int = parameter(
-        0, low=0, search=("batch", 0), doc="batch size to fix; 0 leaves it free"
-    )
+    batch: int = parameter(0, low=0, search=("batch",), doc="batch size to fix; 0 leaves it free")
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the ONNX file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 from strop.core.contracts import (
@@ -17,10 +17,6 @@ from strop.core.contracts import (
 from strop.core.errors import QuantizationError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
-from strop.numerics.repair import errors_alone, fewest_left_out, rank_by_error
-
-# Samples that answers are compared on, to rank operations: what one costs shows in few.
-_COMPARED = 64
 
 
 @final
@@ -72,45 +68,27 @@ class QuantizeStaticLiteRT(Pass):
 
     def _repaired(self, model: Model, context: Context, ranges: dict[str, Any]) -> Model:
         from strop.graph.litert_quantizing import answers, operations_of
+        from strop.graph.repairing import COMPARED, repaired
         from strop.numerics.similarity import relative_error
 
         names = [name for name in operations_of(model.path) if name not in self.keep_float]
-        context.progress(0.0, f"repair: what each of {len(names)} operations costs")
-        samples = context.calibration.head(_COMPARED)
+        samples = context.calibration.head(COMPARED)
         wanted = answers(model, samples)
+
+        def quantized(left: tuple[str, ...]) -> Model:
+            return self._quantized(model, context, (*self.keep_float, *left), ranges)
 
         def error_leaving(left: tuple[str, ...]) -> float:
             try:
-                made = self._quantized(model, context, (*self.keep_float, *left), ranges)
-            except (
-                QuantizationError
-            ):  # it has no rule for the others: they stay in float and lose nothing
-                return 0.0
-            pairs = zip(wanted, answers(made, samples), strict=True)
-            made.path.unlink()  # a large model thirty-two times over would fill a disk
-            return max(relative_error(before, after) for before, after in pairs)
-
-        ranked = rank_by_error(errors_alone(names, error_leaving))
-        tried: dict[tuple[str, ...], Model] = {}
-
-        def holds(kept: tuple[str, ...]) -> bool:
-            context.progress(len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float")
-            try:
-                tried[kept] = self._quantized(model, context, (*self.keep_float, *kept), ranges)
+                made = quantized(left)
             except QuantizationError:
-                # It refuses a model of which nothing is left to quantize. That loses nothing, so the limit holds,
-                # and fewer are looked for; said otherwise, the search would end before it tried them.
-                return len(kept) == len(names)
-            return context.goal.shortfall(context.evaluate(tried[kept])) is None
+                # It has no rule for the others: they stay in float and lose nothing.
+                return 0.0
+            found = answers(made, samples)
+            made.path.unlink()  # a large model thirty-two times over would fill a disk
+            return max(map(relative_error, wanted, found))
 
-        kept = fewest_left_out(ranked, holds)
-        if kept is None or kept not in tried:
-            raise QuantizationError(
-                f"no repair found: the limit is missed with all but one of {len(names)} operations in float"
-            )
-        reasons = dict.fromkeys(kept, "it hurt the answers most")
-        facts = {**tried[kept].facts["left_in_float"], **reasons}
-        return replace(tried[kept], facts={**tried[kept].facts, "left_in_float": facts})
+        return repaired(context, names, error_leaving, quantized)
 
     def _quantized(
         self,

@@ -15,6 +15,8 @@ from strop.core.contracts import (
 )
 from strop.core.model import Form, Model
 
+_SLOWER = "convolutions are left alone: ONNX Runtime's dynamic integer ones are slower than float"
+
 
 @final
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class QuantizeDynamicONNX(Pass):
             )
 
         guarded(quantize)
-        left = left_in_float(path, ())
-        if len(left) == len(layers_of(path)):
+        if all(is_float for _, is_float in layers_of(path)):
             return Unchanged("no matrix product or recurrent layer has constant weights")
+        left = left_in_float(path, (), reasons=dict.fromkeys(("Conv", "ConvTranspose"), _SLOWER))
         return model.derive(self, Form.ONNX, path, left_in_float=left)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -16,14 +16,10 @@ from strop.core.contracts import (
     Requirement,
     Unchanged,
 )
-from strop.core.errors import QuantizationError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
-from strop.numerics.repair import errors_alone, fewest_left_out, rank_by_error
 
 _METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
-# Samples that answers are compared on, to rank operations: what one costs shows in few.
-_COMPARED = 64
 
 
 @final
@@ -80,35 +76,23 @@ class QuantizeStaticONNX(Pass):
 
     def _repaired(self, model: Model, ready: Path, context: Context) -> Model:
         from strop.graph.onnx_quantizing import answers, operations_of
+        from strop.graph.repairing import COMPARED, repaired
         from strop.numerics.similarity import relative_error
 
         names = [name for name in operations_of(ready) if name not in self.keep_float]
-        context.progress(0.0, f"repair: what each of {len(names)} operations costs")
-        samples = context.calibration.head(_COMPARED)
+        samples = context.calibration.head(COMPARED)
         wanted = answers(ready, model, samples)
 
+        def quantized(left: tuple[str, ...]) -> Model:
+            return self._quantized(model, ready, context, (*self.keep_float, *left))
+
         def error_leaving(left: tuple[str, ...]) -> float:
-            made = self._quantized(model, ready, context, (*self.keep_float, *left))
-            pairs = zip(wanted, answers(made.path, model, samples), strict=True)
+            made = quantized(left)
+            found = answers(made.path, model, samples)
             made.path.unlink()  # a large model thirty-two times over would fill a disk
-            return max(relative_error(before, after) for before, after in pairs)
+            return max(map(relative_error, wanted, found))
 
-        ranked = rank_by_error(errors_alone(names, error_leaving))
-        tried: dict[tuple[str, ...], Model] = {}
-
-        def holds(kept: tuple[str, ...]) -> bool:
-            context.progress(len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float")
-            tried[kept] = self._quantized(model, ready, context, (*self.keep_float, *kept))
-            return context.goal.shortfall(context.evaluate(tried[kept])) is None
-
-        kept = fewest_left_out(ranked, holds)
-        if kept is None:
-            raise QuantizationError(
-                f"no repair found: with all {len(ranked)} layers in float the limit is still missed"
-            )
-        reasons = dict.fromkeys(kept, "it hurt the answers most")
-        facts = {**tried[kept].facts["left_in_float"], **reasons}
-        return replace(tried[kept], facts={**tried[kept].facts, "left_in_float": facts})
+        return repaired(context, names, error_leaving, quantized)
 
     def _quantized(
         self, model: Model, ready: Path, context: Context, keep_float: tuple[str, ...]

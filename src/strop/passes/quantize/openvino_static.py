@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 from strop.core.contracts import (
@@ -14,10 +14,8 @@ from strop.core.contracts import (
     Requirement,
     Unchanged,
 )
-from strop.core.errors import QuantizationError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
-from strop.numerics.repair import fewest_left_out, rank_by_added_error
 
 
 @final
@@ -39,10 +37,20 @@ class QuantizeStaticOpenVINO(Pass):
     preset: str = parameter(
         "mixed",
         choices=("mixed", "performance"),
+        search=("mixed", "performance"),
         doc="'mixed' lets activations be asymmetric; 'performance' keeps all symmetric",
     )
+    elementwise: str = parameter(
+        "integer",
+        choices=("integer", "float"),
+        search=("integer", "float"),
+        doc="where additions, products and means compute that no layer takes in; 'float' is faster in some "
+        "residual networks",
+    )
     transformer: bool = parameter(
-        False, search=(True,), doc="treat attention with the care it needs"
+        False,
+        search=(False, True),
+        doc="treat attention with the care it needs: symmetric products, smoothing, elementwise='float'",
     )
     fast_bias_correction: bool = parameter(
         True, doc="estimate bias corrections and don't measure each"
@@ -57,35 +65,36 @@ class QuantizeStaticOpenVINO(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the quantized model."""
-        from strop.graph.openvino_quantizing import errors_by_layer, layers_of
+        from strop.graph.openvino_quantizing import has_attention, layers_of
 
-        layers = layers_of(model.path)
-        if not layers:
+        if not layers_of(model.path):
             return Unchanged("no layer has weights that an integer kernel could use")
-        if self.transformer and not any(
-            "MatMul" in name or "dot" in name.lower() for name, _ in layers
-        ):
-            return Unchanged("the model has no matrix products, so it is no transformer")
+        if self.transformer and not has_attention(model.path):
+            return Unchanged("the model has no attention: no softmax between two matrix products")
         made = self._quantized(model, context, self.keep_float)
         if not self.repair or context.goal.shortfall(context.evaluate(made)) is None:
             return made
-        errors = errors_by_layer(model.path, made.path, model.binding, context.calibration)
-        ranked = [name for name in rank_by_added_error(errors) if name not in self.keep_float]
-        tried: dict[tuple[str, ...], Model] = {}
+        return self._repaired(model, made, context)
 
-        def holds(kept: tuple[str, ...]) -> bool:
-            context.progress(len(tried) / (len(tried) + 3), f"repair: {len(kept)} layers in float")
-            tried[kept] = self._quantized(model, context, (*self.keep_float, *kept))
-            return context.goal.shortfall(context.evaluate(tried[kept])) is None
+    def _repaired(self, model: Model, made: Model, context: Context) -> Model:
+        from strop.graph.openvino_quantizing import answers, quantized_operations_of
+        from strop.graph.repairing import repaired
+        from strop.numerics.similarity import relative_error
 
-        kept = fewest_left_out(ranked, holds)
-        if kept is None:
-            raise QuantizationError(
-                f"no repair found: with all {len(ranked)} layers in float the limit is still missed"
+        names = [n for n in quantized_operations_of(made.path) if n not in self.keep_float]
+        wanted = answers(model.path, model.binding, context.calibration)
+
+        def quantized(left: tuple[str, ...]) -> Model:
+            return self._quantized(model, context, (*self.keep_float, *left))
+
+        def error_leaving(left: tuple[str, ...]) -> float:
+            only = [name for name in names if name not in left]
+            found = answers(
+                model.path, model.binding, context.calibration, quantized=made.path, only=only
             )
-        reasons = dict.fromkeys(kept, "it hurt the answers most")
-        facts = {**tried[kept].facts["left_in_float"], **reasons}
-        return replace(tried[kept], facts={**tried[kept].facts, "left_in_float": facts})
+            return max(map(relative_error, wanted, found))
+
+        return repaired(context, names, error_leaving, quantized)
 
     def _quantized(self, model: Model, context: Context, keep_float: tuple[str, ...]) -> Model:
         from strop.graph.openvino_quantizing import (
@@ -111,7 +120,7 @@ class QuantizeStaticOpenVINO(Pass):
                 subset_size=len(samples),
                 fast_bias_correction=self.fast_bias_correction,
                 model_type=nncf.ModelType.TRANSFORMER if self.transformer else None,
-                ignored_scope=ignored(graph, keep_float),
+                ignored_scope=ignored(graph, keep_float, elementwise=self.elementwise == "float"),
                 advanced_parameters=advanced,
             )
 
