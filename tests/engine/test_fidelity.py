@@ -1,5 +1,7 @@
 """Fidelity: drops as their definitions say, and nothing that is not a number passes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error
@@ -7,7 +9,8 @@ from sklearn.metrics import accuracy_score, mean_absolute_error
 from strop.core.errors import MetricError, ParameterError, UnknownNameError
 from strop.core.evaluation import Goal
 from strop.core.signature import Signature, TensorSpec
-from strop.engine.fidelity import choose_metric, judge, predict_all, user_function
+from strop.engine.fidelity import choose_metrics, judge, predict_all, reasons, user_function
+from strop.numerics.statistics import bootstrap_interval
 
 
 def signature(classes: int) -> Signature:
@@ -19,9 +22,9 @@ def signature(classes: int) -> Signature:
 def judged(before, after, target=None, metric=None, **also):
     targets = {} if target is None else {"y": target}
     named = signature(before.shape[1])
-    question = choose_metric(metric, [before], targets, named)
+    questions = choose_metrics(metric, [before], targets, named)
     return judge(
-        [before], [after], targets, signature=named, question=question, split="select", **also
+        [before], [after], targets, signature=named, questions=questions, split="select", **also
     )
 
 
@@ -106,18 +109,104 @@ def test_the_worst_output_counts():
         signature(2).inputs, tuple(TensorSpec(n, (None, 2), "float32") for n in ("a", "b"))
     )
     targets = {"a": target, "b": target}
-    question = choose_metric("accuracy", [good, good], targets, named)
+    questions = choose_metrics("accuracy", [good, good], targets, named)
 
     found = judge(
         [good, good],
         [good, good[:, ::-1]],
         targets,
         signature=named,
-        question=question,
+        questions=questions,
         split="select",
     )
 
     assert found.drop.value == 1.0
+
+
+@pytest.fixture
+def two_heads():
+    """A classifier and a box with their targets, the classifier right throughout and the box off by one."""
+    rng = np.random.default_rng(5)
+    target = {"label": rng.integers(0, 3, 60), "box": rng.random((60, 4)).astype("float32")}
+    outputs = [np.eye(3, dtype="float32")[target["label"]], target["box"] + np.float32(1)]
+    named = Signature(
+        (TensorSpec("x", (None, 4), "float32"),),
+        (TensorSpec("label", (None, 3), "float32"), TensorSpec("box", (None, 4), "float32")),
+    )
+    return named, outputs, target
+
+
+@pytest.mark.parametrize(
+    ("metric", "titles"),
+    [
+        (None, ["accuracy", "MAE"]),
+        ("accuracy", ["accuracy", "MAE"]),
+        ("mae", ["accuracy", "MAE"]),
+        ("top_k(k=2)", ["top-k accuracy", "MAE"]),
+    ],
+)
+def test_each_output_is_asked_what_fits_it(two_heads, metric, titles):
+    named, outputs, targets = two_heads
+    questions = choose_metrics(metric, outputs, targets, named)
+    assert list(questions) == ["label", "box"]
+    assert [question.title for question in questions.values()] == titles
+
+
+def test_a_metric_that_is_never_picked_is_asked_of_all_like_the_first(two_heads):
+    named, (_, box), targets = two_heads
+    signature = Signature(
+        named.inputs, tuple(TensorSpec(n, (None, 4), "float32") for n in ("a", "b"))
+    )
+    wanted = {"a": targets["box"], "b": targets["box"]}
+
+    questions = choose_metrics("rmse", [box, box], wanted, signature)
+
+    assert [question.title for question in questions.values()] == ["RMSE", "RMSE"]
+    assert reasons(questions) == "judged by RMSE, as asked for"
+
+
+def test_the_limit_holds_for_each_output_by_its_own_metric(two_heads):
+    named, (label, box), targets = two_heads
+    questions = choose_metrics(None, [label, box], targets, named)
+
+    found = judge(
+        [label, box], [label, box + np.float32(0.5)], targets,
+        signature=named, questions=questions, split="select",
+    )  # fmt: skip
+
+    assert found.drop_of == "MAE of 'box'"
+    # (1.5 - 1) / 1, each of three float32 roundings near 2 off by half a unit in the last place at most
+    assert found.drop.value == pytest.approx(0.5, abs=1.5 * 2**-22)
+    assert (
+        found.metric_of == "accuracy"
+    )  # the study's metric is the first output's, whatever dropped most
+    assert (found.metric.value, found.baseline_metric.value) == (1.0, 1.0)
+    assert "MAE of 'box' drops by 0.5" in Goal(max_drop=0.1).shortfall(found)
+
+
+def test_the_upper_bound_is_that_of_the_output_that_is_known_least(two_heads):
+    named, (label, box), targets = two_heads
+    questions = choose_metrics(None, [label, box], targets, named)
+    alone = judge(
+        [label], [label], {"label": targets["label"]},
+        signature=Signature(named.inputs, named.outputs[:1]),
+        questions={"label": questions["label"]}, split="select",
+    )  # fmt: skip
+
+    found = judge(
+        [label, box], [label, box + np.float32(0.001)], targets,
+        signature=named, questions=questions, split="select",
+    )  # fmt: skip
+
+    assert found.drop.value == pytest.approx(0.001, abs=1e-6)
+    assert found.drop.high == alone.drop.high > 0.001
+
+
+def test_why_each_output_is_judged_as_it_is_stands_in_one_line(two_heads):
+    named, outputs, targets = two_heads
+    told = reasons(choose_metrics(None, outputs, targets, named))
+    assert told.startswith("'label' is judged by accuracy, since ")
+    assert "; 'box' is judged by MAE, since " in told
 
 
 def test_a_metric_of_ones_own_is_found_asked_and_refused(tmp_path, monkeypatch, scores):
@@ -165,3 +254,59 @@ def test_a_batch_of_fixed_size_is_filled_up_and_the_filling_thrown_away(litert_o
     assert len(output) == len(samples) == 10
     one_by_one = [predictor.run(np.repeat(x[None], 4, 0))[0][0] for x in samples.inputs["pixels"]]
     np.testing.assert_array_equal(output, np.stack(one_by_one))
+
+
+def test_a_metric_whose_sums_decide_is_not_asked_for_each_resample():
+    rng = np.random.default_rng(1)
+    target = rng.integers(0, 3, (200, 64, 64)).astype("uint8")
+    before = np.eye(3, dtype="float32")[target]
+    after = before.copy()
+    after[::7, :9] = after[::7, :9, :, ::-1]
+    named = Signature(signature(3).inputs, (TensorSpec("y", (None, 64, 64, 3), "float32"),))
+    (question,) = choose_metrics("mean_iou", [before], {"y": target}, named).values()
+    asked = []
+    counting = replace(
+        question, function=lambda *arrays: asked.append(1) or question.function(*arrays)
+    )
+
+    found = judge(
+        [before],
+        [after],
+        {"y": target},
+        signature=named,
+        questions={"y": counting},
+        split="select",
+    )
+
+    assert len(asked) == 2
+    assert 0 < found.drop.low < found.drop.value < found.drop.high
+
+
+@pytest.mark.parametrize("name", ["mean_iou", "rmse"])
+def test_resampled_sums_give_the_interval_that_asking_anew_gives(name):
+    rng = np.random.default_rng(2)
+    shape = (40, 6, 3)
+    before = rng.random(shape).astype("float32")
+    after = (before + rng.normal(0, 0.2, shape)).astype("float32")
+    target = rng.integers(0, 3, shape[:2]) if name == "mean_iou" else rng.random(shape)
+    named = Signature(signature(3).inputs, (TensorSpec("y", (None, 6, 3), "float32"),))
+    (question,) = choose_metrics(name, [before], {"y": target}, named).values()
+    scale = 1.0 if name == "mean_iou" else question.function(before, target)
+    sign = 1.0 if name == "mean_iou" else -1.0
+
+    def drop(chosen):
+        was, became = (question.function(a[chosen], target[chosen]) for a in (before, after))
+        return sign * (was - became)
+
+    anew = bootstrap_interval(drop, len(before))
+    found = judge(
+        [before],
+        [after],
+        {"y": target},
+        signature=named,
+        questions={"y": question},
+        split="select",
+    ).drop
+    assert (found.value, found.low, found.high) == pytest.approx(
+        tuple(end / scale for end in anew)
+    )

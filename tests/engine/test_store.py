@@ -79,7 +79,14 @@ def test_the_draft_of_a_living_process_stays(tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "content"),
-    [("model.tflite", b"weightz"), ("entry.json", b'{"model": {'), ("entry.json", b"{}")],
+    [
+        ("model.tflite", b"weightz"),
+        ("entry.json", b'{"model": {'),
+        ("entry.json", b"{}"),
+        ("entry.json", b"null"),
+        ("entry.json", b"[]"),
+        ("entry.json", b'{"model": null}'),
+    ],
 )
 def test_a_damaged_entry_is_noticed_dropped_and_made_again(tmp_path, file, content):
     kept(Store(tmp_path), "key")
@@ -90,6 +97,13 @@ def test_a_damaged_entry_is_noticed_dropped_and_made_again(tmp_path, file, conte
 
     kept(store, "key", b"again")
     assert Store(tmp_path).get("key").path.read_bytes() == b"again"
+
+
+def test_an_entry_with_a_changed_key_is_made_again(tmp_path):
+    kept(Store(tmp_path), "key")
+    entry = tmp_path / "key" / "entry.json"
+    entry.write_text(entry.read_text().replace('"scale"', '"scala"'))
+    assert Store(tmp_path).get("key") is None
 
 
 def test_an_entry_whose_model_is_gone_is_made_again(tmp_path):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -147,6 +148,61 @@ def test_a_lane_keeps_its_process_and_lanes_do_not_share():
         ids = [executor.call(lane, "misbehaving:process_id") for lane in ("a", "b", "a")]
     assert ids[0] == ids[2] != ids[1]
     assert os.getpid() not in ids
+
+
+def test_without_a_limit_that_is_given_most_of_the_free_memory_is_one(monkeypatch):
+    """What eats all memory must cost its trial and not the machine; here hardly any is free."""
+    free = psutil.virtual_memory()._replace(available=250 * 2**20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with (
+        LocalExecutor((HERE,)) as executor,
+        pytest.raises(WorkerDiedError, match=r"outgrew its limit of 0\.2 GiB"),
+    ):
+        executor.call("lane", "misbehaving:devour", timeout_seconds=60)
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """An empty folder for temporary files, and the processes that were there before."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path
+
+
+def children():
+    return [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_process_that_ends_at_its_start_leaves_nothing(scratch, tmp_path_factory):
+    bad = tmp_path_factory.mktemp("bad")
+    (bad / "sitecustomize.py").write_text("import os; os._exit(1)")
+    before = children()
+    with pytest.raises(WorkerDiedError, match="ended by itself with status 1"):
+        Worker(search_path=(str(bad),))
+    assert list(scratch.iterdir()) == []
+    assert children() == before
+
+
+def test_a_process_that_never_answers_is_ended_and_leaves_nothing(
+    scratch, tmp_path_factory, monkeypatch
+):
+    slow = tmp_path_factory.mktemp("slow")
+    (slow / "sitecustomize.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setattr("strop.engine.worker._START_SECONDS", 1.0)
+    before = children()
+    with pytest.raises(WorkerDiedError, match="did not start"):
+        Worker(search_path=(str(slow),))
+    assert children() == before
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_killed_process_leaves_no_log_of_its_workers(scratch):
+    code = (
+        "import os\nfrom strop.engine.worker import Worker\n"
+        "worker = Worker()\nos.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_closed_executor_leaves_no_process():

@@ -19,7 +19,21 @@ from strop.core.model import Form, Model
 from strop.core.parameters import Value
 from strop.core.recipe import Recipe
 from strop.core.samples import Samples, Splits
-from strop.engine.fidelity import Question, choose_metric, judge, predict_all
+from strop.engine.fidelity import Question, choose_metrics, judge, predict_all
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What the original differs from itself by: all zero, but for dropout left on, random operations, or state.
+
+    Attributes:
+        drop: In the study's own question: the metrics where there are targets, else the agreement.
+        relative_error: Of a few answers at a time, the worst output and the worst few; see
+            `strop.engine.tasks.check_answers`.
+    """
+
+    drop: float = 0.0
+    relative_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,7 @@ class Bench:
         reference: The folder of the original's own answers to them.
         goal: What the study is after.
         seed: For every random choice.
-        floor: The drop that the original shows against itself.
+        floor: What the original differs from itself by.
         judged: Most samples to judge a candidate on before the final; None for all.
     """
 
@@ -39,7 +53,7 @@ class Bench:
     reference: Path
     goal: Goal
     seed: int = 0
-    floor: float = 0.0
+    floor: Floor = field(default_factory=Floor)
     judged: int | None = None
 
     def samples(self) -> Splits:
@@ -51,10 +65,10 @@ class Bench:
         with np.load(self.reference / f"{split}.npz") as stored:
             return [stored[f"output_{i}"][:most] for i in range(len(stored.files))]
 
-    def question(self, model: Model) -> Question | None:
-        """Return the metric to judge `model` by; None without targets."""
+    def questions(self, model: Model) -> dict[str, Question]:
+        """Return the metric to judge each output of `model` by; none without targets."""
         answers = self.answers("select")
-        return choose_metric(
+        return choose_metrics(
             self.goal.metric, answers, self.samples().select.targets, model.signature
         )
 
@@ -75,11 +89,11 @@ class Bench:
             outputs,
             samples.targets,
             signature=model.signature,
-            question=self.question(model),
+            questions=self.questions(model),
             split=split,
             confidence=self.goal.confidence or 0.95,
             seed=self.seed,
-            floor=self.floor,
+            floor=self.floor.drop,
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +82,22 @@ class Question:
         return value
 
 
-def choose_metric(
+def choose_metrics(
     name: str | None, outputs: Outputs, targets: Arrays, signature: Signature
-) -> Question | None:
-    """Return the metric to judge by; None where there are no targets.
+) -> dict[str, Question]:
+    """Return the metric to judge each output by that has targets, in the signature's order.
+
+    A function is asked of each of them. A metric of ours is asked where it fits, or, where it fits none, of
+    the first and those like it; the others keep the metric that is picked for them.
 
     Args:
         name: A metric's name, ``top_k(k=3)`` with settings, ``package.module:function``, or None to pick.
         outputs: A few outputs of the original, in the signature's order.
         targets: Their targets, by output name.
         signature: Names the outputs.
+
+    Returns:
+        Questions by output name; empty where there are no targets.
 
     Raises:
         UnknownNameError: If there is no metric of that name.
@@ -106,32 +112,65 @@ def choose_metric(
                     "the original is judged.",
                 )
             )
-        return None
+        return {}
+    given = {
+        of: (output, targets[of])
+        for of, output in zip(signature.output_names, outputs, strict=True)
+        if of in targets
+    }
+    named: dict[str, Question] = {}
     if name and ":" in name:
-        function = user_function(name)
-        return Question(name, None, function, f"judged by {name}, as asked for")
-    if name:
+        because = f"judged by {name}, as asked for"
+        named = dict.fromkeys(given, Question(name, None, user_function(name), because))
+    elif name:
         kind, _, settings = name.partition("(")
         found = registry.metrics.get(kind.strip()).from_settings(_settings(settings))
-        return Question(found.title, found, found.value, f"judged by {found.title}, as asked for")
-    first = next(iter(targets))
-    output, target = outputs[signature.output_names.index(first)], targets[first]
-    for kind_of in registry.metrics:
-        if kind_of.fits(output, target):
-            metric = kind_of()
-            why = (
-                f"judged by {metric.title}, since targets of shape {target.shape[1:] or 'one'} and kind "
-                f"{target.dtype} stand beside outputs of shape {output.shape[1:]}"
+        because = f"judged by {found.title}, as asked for"
+        question = Question(found.title, found, found.value, because)
+        named = dict.fromkeys(_meant(found, given), question)
+    return {of: named.get(of) or _picked(of, *pair) for of, pair in given.items()}
+
+
+_Given = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+
+
+def _meant(metric: Metric, given: _Given) -> list[str]:
+    """Return the outputs that a metric is meant for which was asked for by name alone."""
+    fitting = [of for of, pair in given.items() if metric.fits(*pair)]
+    # Some metrics fit nothing by themselves (AUC, RMSE), so that they are never picked.
+    kinds = {of: _fitting(*pair) for of, pair in given.items()}
+    first = next(iter(kinds.values()))
+    return fitting or [of for of, kind in kinds.items() if kind is first]
+
+
+def _fitting(output: NDArray[Any], target: NDArray[Any]) -> type[Metric] | None:
+    return next((kind for kind in registry.metrics if kind.fits(output, target)), None)
+
+
+def _picked(of: str, output: NDArray[Any], target: NDArray[Any]) -> Question:
+    kind = _fitting(output, target)
+    if kind is None:
+        raise ParameterError(
+            message(
+                f"no metric fits targets of shape {target.shape} ({target.dtype}) with '{of}', whose outputs "
+                f"have shape {output.shape}.",
+                f"Name one ({', '.join(registry.metrics.names())}), or give your own function.",
+                next_step="--metric my_module:my_metric",
             )
-            return Question(metric.title, metric, metric.value, why)
-    raise ParameterError(
-        message(
-            f"no metric fits targets of shape {target.shape} ({target.dtype}) with outputs of shape "
-            f"{output.shape}.",
-            f"Name one ({', '.join(registry.metrics.names())}), or give your own function.",
-            next_step="--metric my_module:my_metric",
         )
+    metric = kind()
+    why = (
+        f"judged by {metric.title}, since targets of shape {target.shape[1:] or 'one'} and kind "
+        f"{target.dtype} stand beside outputs of shape {output.shape[1:]}"
     )
+    return Question(metric.title, metric, metric.value, why)
+
+
+def reasons(questions: Mapping[str, Question]) -> str:
+    """Return one line that says which metrics `questions` are, and why."""
+    if len(set(questions.values())) == 1:
+        return next(iter(questions.values())).because
+    return "; ".join(f"'{of}' is {question.because}" for of, question in questions.items())
 
 
 def _settings(text: str) -> dict[str, object]:
@@ -192,7 +231,7 @@ def judge(
     targets: Arrays,
     *,
     signature: Signature,
-    question: Question | None,
+    questions: Mapping[str, Question],
     split: str,
     confidence: float = 0.95,
     seed: int = 0,
@@ -205,7 +244,7 @@ def judge(
         candidate: The candidate's.
         targets: By output name; not every output needs one.
         signature: Names the outputs.
-        question: The metric; None where there are no targets.
+        questions: The metric of each output that has targets; see `choose_metrics`.
         split: Which split the samples are from.
         confidence: Level of the intervals.
         seed: For bootstraps.
@@ -222,19 +261,31 @@ def judge(
     if not all(output.finite for output in outputs):
         worst = Measurement(1.0, "", 1.0, 1.0, count, confidence)
         return Fidelity(worst, "everything", None, None, outputs, count, split, floor)
-    if question and targets:
-        drops = [
-            _metric_drop(reference[i], candidate[i], targets[name], question, confidence, seed)
-            for i, name in enumerate(names)
-            if name in targets
-        ]
-        drop, metric, baseline = max(drops, key=lambda found: found[0].value)
-        return Fidelity(drop, question.title, metric, baseline, outputs, count, split, floor)
-    agreements = [
-        _agreement_drop(r, c, confidence, seed) for r, c in zip(reference, candidate, strict=True)
-    ]
-    drop, drop_of = max(agreements, key=lambda found: found[0].value)
-    return Fidelity(drop, drop_of, None, None, outputs, count, split, floor)
+    if questions:
+        judged = {
+            name: _metric_drop(before, after, targets[name], questions[name], confidence, seed)
+            for name, before, after in zip(names, reference, candidate, strict=True)
+            if name in questions
+        }
+        first = next(iter(judged))
+        _, metric, baseline = judged[first]
+        drop, of = _worst({name: found[0] for name, found in judged.items()})
+        drop_of = questions[of].title if len(judged) == 1 else f"{questions[of].title} of '{of}'"
+        return Fidelity(
+            drop, drop_of, metric, baseline, outputs, count, split, floor, questions[first].title
+        )
+    agreements = {
+        name: _agreement_drop(before, after, confidence, seed)
+        for name, before, after in zip(names, reference, candidate, strict=True)
+    }
+    drop, of = _worst({name: found[0] for name, found in agreements.items()})
+    return Fidelity(drop, agreements[of][1], None, None, outputs, count, split, floor)
+
+
+def _worst(drops: Mapping[str, Measurement]) -> tuple[Measurement, str]:
+    """Return the largest drop with its output's name; its upper bound is the largest of all, so that it holds for each."""
+    of = max(drops, key=lambda name: drops[name].value)
+    return replace(drops[of], high=max(drop.high for drop in drops.values())), of
 
 
 def _difference(name: str, reference: NDArray[Any], candidate: NDArray[Any]) -> OutputDifference:
@@ -322,14 +373,26 @@ def _drop_of_resample(
     target: NDArray[Any],
     sign: float,
 ) -> Callable[[NDArray[np.intp]], float]:
+    before, after = (_value_of_resample(question, o, target) for o in (reference, candidate))
+
     def drop(chosen: NDArray[np.intp]) -> float:
         try:
-            before = question.ask(reference[chosen], target[chosen])
-            return sign * (before - question.ask(candidate[chosen], target[chosen]))
+            return sign * (before(chosen) - after(chosen))
         except MetricError:  # a resample may lack a class; the whole set was asked before
             return math.nan
 
     return drop
+
+
+def _value_of_resample(
+    question: Question, output: NDArray[Any], target: NDArray[Any]
+) -> Callable[[NDArray[np.intp]], float]:
+    metric = question.metric
+    rows = metric.statistics(output, target) if metric else None
+    if metric is None or rows is None:
+        return lambda chosen: question.ask(output[chosen], target[chosen])
+    # Counting how often each sample was drawn takes no copy of the rows, as choosing them would.
+    return lambda chosen: metric.value_of(np.bincount(chosen, minlength=len(rows)) @ rows)
 
 
 def _metric_interval(

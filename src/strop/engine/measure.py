@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,16 +24,18 @@ from strop.core.evaluation import Measurement
 from strop.core.model import Model
 from strop.core.parameters import Value
 from strop.core.signature import Arrays, Signature
+from strop.engine.worker import process_environment
 from strop.numerics.statistics import median_interval
 
 _NS_PER_MS = 1e6
 _MOST_CALLS = 5000
 _LEAST_CALLS = 5
 _CHILD_SECONDS = 300
+_zipped: dict[str, int] = {}
 
 
 def one_batch(signature: Signature, size: int, *, seed: int = 0) -> Arrays:
-    """Return a batch of made-up inputs; free dimensions besides the batch are 16."""
+    """Return a batch of made-up inputs; dimensions besides the batch that are still open are 16."""
     random = np.random.default_rng(seed)
     arrays: Arrays = {}
     for spec in signature.inputs:
@@ -45,15 +48,15 @@ def one_batch(signature: Signature, size: int, *, seed: int = 0) -> Arrays:
 
 
 def warm_up(predictor: Predictor, inputs: Arrays, *, seconds: float = 0.2) -> float:
-    """Call until `seconds` have passed (three calls at least); return the last call's seconds."""
-    deadline, calls, last = time.perf_counter() + seconds, 0, 0.0
+    """Call until `seconds` have passed (three calls at least); return the seconds of the fastest call."""
+    deadline, calls, fastest = time.perf_counter() + seconds, 0, math.inf
     while calls < 3 or time.perf_counter() < deadline:
         start = time.perf_counter()
         predictor.run(inputs, copy=False)
-        last, calls = time.perf_counter() - start, calls + 1
-        if last > seconds * 5 and calls > 1:  # so slow that more calls would be the whole cost
+        fastest, calls = min(fastest, time.perf_counter() - start), calls + 1
+        if fastest > seconds * 5 and calls > 1:  # so slow that more calls would be the whole cost
             break
-    return last
+    return fastest
 
 
 def latency(predictor: Predictor, inputs: Arrays, *, seconds: float = 0.5) -> NDArray[np.int64]:
@@ -92,16 +95,23 @@ def time_round(predictor: Predictor, inputs: Arrays, seconds: float) -> tuple[in
 
 def sizes(model: Model) -> dict[str, Measurement]:
     """Return bytes on disk, and zipped (deflate)."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in model.files:
-            for file in [path] if path.is_file() else sorted(path.rglob("*")):
-                if file.is_file():
-                    archive.write(file, file.name)
     return {
         "size": Measurement.exact(model.size_bytes, "bytes"),
-        "zipped_size": Measurement.exact(len(packed.getvalue()), "bytes"),
+        "zipped_size": Measurement.exact(_zipped_bytes(model), "bytes"),
     }
+
+
+def _zipped_bytes(model: Model) -> int:
+    """Return the size zipped; remembered, since one model is tried under many settings and 100 MB take seconds."""
+    if model.digest not in _zipped:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in model.files:
+                for file in [path] if path.is_file() else sorted(path.rglob("*")):
+                    if file.is_file():
+                        archive.write(file, file.name)
+        _zipped[model.digest] = len(packed.getvalue())
+    return _zipped[model.digest]
 
 
 def process_costs(
@@ -139,7 +149,10 @@ def process_costs(
 
 
 def _one_process(
-    model: Model, runtime: str, settings: Mapping[str, Value], batch: int
+    model: Model,
+    runtime: str,
+    settings: Mapping[str, Value],
+    batch: int,
 ) -> dict[str, float]:
     request = {
         "model": model.to_json(),
@@ -155,7 +168,7 @@ def _one_process(
             capture_output=True,
             text=True,
             timeout=_CHILD_SECONDS,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**process_environment(), "PYTHONPATH": os.pathsep.join(sys.path)},
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -179,7 +192,7 @@ def _child() -> None:
     model = Model.from_json(request["model"])
     runtime = registry.runtimes.get(request["runtime"]).from_settings(request["settings"])
     predictor = runtime.open(model)
-    predictor.run(one_batch(model.signature, model.binding.batch or request["batch"]))
+    predictor.run(one_batch(model.sized, model.binding.batch or request["batch"]))
     answered = time.time()
     resident = me.memory_info().rss
     found = {

@@ -28,6 +28,7 @@ class Outcome:
         interrupted: Whether the user or the budget ended the search early.
         by_user: Whether it was the user.
         seconds: How long it took, this time.
+        looks: How many candidates were judged on *confirm*: each look makes it a little less unseen.
     """
 
     baseline: Trial
@@ -41,6 +42,15 @@ class Outcome:
     interrupted: bool
     by_user: bool
     seconds: float
+    looks: int = 1
+
+    @property
+    def nothing_ran(self) -> bool:
+        """Whether not one candidate came as far as being measured."""
+        return not any(
+            trial.state == "done" and trial.evaluation and trial.evaluation.fidelity
+            for trial in self.trials
+        )
 
     def pair_of(self, trial: Trial) -> Pair | None:
         """Return the paired comparison of a trial with the baseline, if it was a finalist."""

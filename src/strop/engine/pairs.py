@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from strop.core.errors import StropError, SubjectError
 from strop.core.evaluation import Measurement
 from strop.core.model import Model
 from strop.core.recipe import Recipe
 from strop.engine.context import Bench
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.running import gist
 from strop.engine.worker import Worker
 from strop.numerics.statistics import ratio_interval, simultaneous_confidence, with_spread
 
@@ -34,22 +37,36 @@ class Pair:
 
     Attributes:
         name: The subject.
-        ratio: Its time over the reference's, with an interval that holds for all subjects at once.
+        ratio: Its figure over the reference's, with an interval that holds for all subjects at once.
         rounds: How many rounds stand behind it.
+        to_first: Its figure over that of the subject with the smallest ratio; None for that one itself.
     """
 
     name: str
     ratio: Measurement
     rounds: int = 0
+    to_first: Measurement | None = None
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the first was proved better than this one."""
+        return self.to_first is not None and self.to_first.low > 1
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that `from_json` takes back."""
-        return {"name": self.name, "ratio": self.ratio.to_json(), "rounds": self.rounds}
+        first = self.to_first and self.to_first.to_json()
+        return {
+            "name": self.name,
+            "ratio": self.ratio.to_json(),
+            "rounds": self.rounds,
+            "to_first": first,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pair:
         """Return what `to_json` was called on."""
-        return cls(data["name"], Measurement.from_json(data["ratio"]), data["rounds"])
+        first = data["to_first"] and Measurement.from_json(data["to_first"])
+        return cls(data["name"], Measurement.from_json(data["ratio"]), data["rounds"], first)
 
 
 def compare(
@@ -79,48 +96,84 @@ def compare(
         confidence: At which all intervals hold at once.
 
     Raises:
-        TrialError: If a subject can't be opened or fails.
+        SubjectError: If a subject can't be opened or fails, naming it.
     """
     executor.close()
     workers: dict[str, Worker] = {}
     try:
         for name, (model, recipe) in subjects.items():
-            workers[name] = Worker({"TF_CPP_MIN_LOG_LEVEL": "3"})
-            workers[name].call(
-                f"{_TASKS}:open_subject", name, model, recipe.runtime, dict(recipe.settings), bench, batch,
-                timeout_seconds=_OPEN_SECONDS,
-            )  # fmt: skip
-        times = _rounds(workers, rounds, seconds, bench.seed)
+            with _blaming(name):
+                workers[name] = Worker({"TF_CPP_MIN_LOG_LEVEL": "3"})
+                workers[name].call(
+                    f"{_TASKS}:open_subject", name, model, recipe.runtime, dict(recipe.settings), bench, batch,
+                    timeout_seconds=_OPEN_SECONDS,
+                )  # fmt: skip
+
+        def time_round(name: str) -> float:
+            found: float = workers[name].call(
+                f"{_TASKS}:time_round", name, seconds, timeout_seconds=_ROUND_SECONDS
+            )
+            return found
+
+        figures = in_turn(list(subjects), time_round, rounds=rounds, seed=bench.seed)
     finally:
         for worker in workers.values():
             worker.close()
-    level = simultaneous_confidence(confidence, len(subjects) - 1)
-    pairs = []
-    for name, figures in times.items():
-        if name != reference:
-            found = with_spread(
-                ratio_interval(figures, times[reference], level), PROCESS_SPREAD, level
-            )
-            ratio = Measurement(found.value, "ratio", found.low, found.high, rounds, confidence)
-            pairs.append(Pair(name, ratio, rounds))
-    return pairs
+    return paired(figures, reference, spread=PROCESS_SPREAD, confidence=confidence)
 
 
-def _rounds(
-    workers: Mapping[str, Worker], rounds: int, seconds: float, seed: int
+def in_turn(
+    names: Sequence[str], measure: Callable[[str], float], *, rounds: int, seed: int
 ) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in workers}
+    """Return each subject's figures, one a round, the order changing from round to round.
+
+    Raises:
+        SubjectError: If measuring one fails, naming it.
+    """
+    figures: dict[str, list[float]] = {name: [] for name in names}
     random = np.random.default_rng(seed)
-    names = list(workers)
     for _ in range(rounds):
         for position in random.permutation(len(names)):
             name = names[position]
-            times[name].append(
-                workers[name].call(
-                    f"{_TASKS}:time_round",
-                    name,
-                    seconds,
-                    timeout_seconds=_ROUND_SECONDS,
-                )
-            )
-    return times
+            with _blaming(name):
+                figures[name].append(measure(name))
+    return figures
+
+
+@contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """Let failures within name the subject that failed."""
+    try:
+        yield
+    except StropError as error:
+        raise SubjectError(name, gist(error)) from error
+
+
+def paired(
+    figures: Mapping[str, Sequence[float]],
+    reference: str,
+    *,
+    spread: float = 0.0,
+    confidence: float = 0.95,
+) -> list[Pair]:
+    """Return each subject but the reference against it, and against the first of them.
+
+    Args:
+        figures: By subject, one a round, of the same rounds.
+        reference: The name of the one that the others are held against.
+        spread: Standard deviation of what tells two processes of the same thing apart for good (log ratio).
+        confidence: At which all intervals with the reference hold at once.
+    """
+    rounds = len(figures[reference])
+    level = simultaneous_confidence(confidence, len(figures) - 1)
+
+    def ratio(name: str, other: str) -> Measurement:
+        found = with_spread(ratio_interval(figures[name], figures[other], level), spread, level)
+        return Measurement(found.value, "ratio", found.low, found.high, rounds, confidence)
+
+    ratios = {name: ratio(name, reference) for name in figures if name != reference}
+    first = min(ratios, key=lambda name: ratios[name].value)
+    return [
+        Pair(name, found, rounds, None if name == first else ratio(name, first))
+        for name, found in ratios.items()
+    ]

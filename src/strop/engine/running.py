@@ -14,7 +14,7 @@ from strop.core.recipe import Recipe, Step
 from strop.engine.context import Bench
 from strop.engine.executors.local import LocalExecutor
 from strop.engine.machine import versions
-from strop.engine.store import Store
+from strop.engine.store import Store, is_full, no_room
 from strop.engine.worker import Progress
 
 CONVERTING = "convert"
@@ -100,13 +100,13 @@ class Runner:
         installed = versions()
         return digest.of_value(
             {
-                "source": self.source.digest,
-                "signature": self.source.signature.to_json(),
+                "source": self.source.identity(),
                 "steps": made_by,
                 "data": self.data_digest if looked_at else None,
                 "goal": self.bench.goal.to_json() if looked_at else None,
+                "judged": self.bench.judged if looked_at else None,
                 "seed": self.bench.seed,
-                "versions": {name: installed.get(name) for name in sorted(packages)},
+                "versions": {name: installed.get(name) for name in sorted(packages | {"strop"})},
             }
         )[:32]
 
@@ -166,6 +166,8 @@ class Runner:
                 )  # fmt: skip
                 return self.store.put(key, outcome, draft)
         except TrialError as error:
+            if is_full(self.store.folder, error):
+                raise no_room(self.store.folder, OSError(str(error))) from None
             self._failed[key] = _named(steps[-1], error)
             raise self._failed[key] from None
 

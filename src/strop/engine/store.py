@@ -19,6 +19,7 @@ from strop.core.model import Model, digest_of
 
 _ENTRY = "entry.json"
 _DRAFT = "draft-"
+_LEAST_FREE_BYTES = 4_000_000
 
 
 class Store:
@@ -33,7 +34,7 @@ class Store:
         self.folder = folder
         self._sound: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
+        sweep_drafts(folder)
 
     def get(self, key: str) -> Model | Unchanged | None:
         """Return what was kept under `key`; None where there is nothing, or it was damaged."""
@@ -49,7 +50,7 @@ class Store:
         except FileNotFoundError:
             if not entry.exists():
                 return None
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # damaged: made again below, like one whose digest is off
         shutil.rmtree(entry, ignore_errors=True)
         return None
@@ -89,20 +90,38 @@ class Store:
     @contextmanager
     def draft(self) -> Iterator[Path]:
         """Give an empty folder to write an entry in; what was not `put` is thrown away."""
-        try:
-            folder = Path(tempfile.mkdtemp(prefix=f"{_DRAFT}{os.getpid()}-", dir=self.folder))
-        except OSError as error:
-            raise no_room(self.folder, error) from None
-        try:
+        with draft_in(self.folder) as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
-    def _sweep(self) -> None:
-        for draft in self.folder.glob(f"{_DRAFT}*"):
-            maker = draft.name.removeprefix(_DRAFT).split("-")[0]
-            if not (maker.isdigit() and psutil.pid_exists(int(maker))):
-                shutil.rmtree(draft, ignore_errors=True)
+
+@contextmanager
+def draft_in(folder: Path, prefix: str = _DRAFT) -> Iterator[Path]:
+    """Give an empty folder beneath `folder`, named for this process, and remove it unless it was renamed.
+
+    Raises:
+        OutputError: If there is no room.
+    """
+    try:
+        draft = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=folder))
+    except OSError as error:
+        raise no_room(folder, error) from None
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def sweep_drafts(folder: Path, prefix: str = _DRAFT) -> None:
+    """Remove the drafts beneath `folder` whose makers are gone, killed before they could."""
+    for draft in folder.glob(f"{prefix}*"):
+        maker = draft.name.removeprefix(prefix).split("-")[0]
+        if not (maker.isdigit() and psutil.pid_exists(int(maker))):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def is_full(folder: Path, error: Exception) -> bool:
+    """Say whether a step failed because nothing more could be written: libraries say so in many ways, or not at all."""
+    return "No space left" in str(error) or shutil.disk_usage(folder).free < _LEAST_FREE_BYTES
 
 
 def no_room(folder: Path, error: OSError) -> OutputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,23 @@ import numpy as np
 
 from strop.core import registry
 from strop.core.contracts import Exactness, Predictor, Runtime, Unchanged
-from strop.core.errors import ConversionError, ExecutionError
+from strop.core.errors import ConversionError, ModelError, message
 from strop.core.evaluation import Evaluation, Fidelity, Measurement
 from strop.core.model import Model
 from strop.core.parameters import Value
 from strop.core.recipe import Step
-from strop.core.samples import SPLITS, Samples
-from strop.core.signature import Arrays
+from strop.core.samples import SPLITS, Samples, Splits
+from strop.core.signature import Arrays, Signature
 from strop.engine import measure
-from strop.engine.context import Bench, EngineContext, home_runtime
-from strop.engine.fidelity import judge, predict_all
+from strop.engine.context import Bench, EngineContext, Floor, home_runtime
+from strop.engine.fidelity import Outputs, Question, choose_metrics, judge, predict_all
+from strop.engine.verification import under_names_of
 from strop.graph.reading import Options, read
 from strop.numerics.similarity import relative_error
 
 CHECKED_SAMPLES = 8
 LEAST_JUDGED = 64
+_REPEATED_SAMPLES = 64
 # Deep float32 networks reassociated by other kernels differ by some 1e-6 to 1e-5 of the signal; a wrong graph by 1e-1 and
 # more. A thousandth parts the two.
 LARGEST_ROUNDING = 1e-3
@@ -42,48 +45,101 @@ def opened(model: Model, runtime: str, settings: Mapping[str, Value]) -> Predict
 
 
 def answer_all(
-    model: Model, runtime: str, settings: Mapping[str, Value], splits: str, folder: str
-) -> float:
+    model: Model,
+    runtime: str,
+    settings: Mapping[str, Value],
+    splits: str,
+    folder: str,
+    metric: str | None = None,
+) -> Floor:
     """Write the original's answers to every split beneath `folder`; return what it differs from itself by.
 
-    Raises:
-        ExecutionError: If its answers are not finite.
-    """
-    from strop.core.samples import Splits
+    Args:
+        model: The original.
+        runtime: The runtime's name.
+        settings: Its settings.
+        splits: The folder of the four splits.
+        folder: Where the answers go.
+        metric: The study's, as for `strop.engine.fidelity.choose_metrics`.
 
+    Raises:
+        ModelError: If its answers are not finite.
+        MetricError: If the metric fails on them, as it would for every candidate.
+    """
     parts = Splits.load(Path(splits))
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    floor = 0.0
+    floor = Floor()
+    questions: dict[str, Question] = {}
     with opened(model, runtime, settings) as predictor:
         for name in SPLITS[1:]:
             samples: Samples = getattr(parts, name)
-            if not len(samples):
-                continue
             outputs = predict_all(predictor, samples)
-            for spec, output in zip(model.signature.outputs, outputs, strict=True):
-                if output.dtype.kind == "f" and not np.isfinite(output).all():
-                    share = float((~np.isfinite(output)).mean())
-                    raise ExecutionError(
-                        f"the model's own output '{spec.name}' is not finite: {share:.1%} of its values are "
-                        "NaN or infinite"
-                    )
+            _refuse_not_finite(outputs, model)
             arrays: dict[str, Any] = {f"output_{i}": o for i, o in enumerate(outputs)}
             np.savez(target / f"{name}.npz", **arrays)
             if name == "select":
-                few = samples.head(64)
-                again = predict_all(predictor, few)
-                first = [output[: len(few)] for output in outputs]
-                floor = _self_difference(first, again, few, model)
+                questions = choose_metrics(metric, outputs, samples.targets, model.signature)
+                if not _repeats(predictor, outputs, samples):
+                    again = predict_all(predictor, samples)
+                    floor = _floor(outputs, again, samples, model.signature, questions)
+            # What candidates' answers will be asked, so that a metric that fails is told before any trial.
+            for of, question in questions.items():
+                place = model.signature.output_names.index(of)
+                question.ask(outputs[place], samples.targets[of])
     return floor
 
 
-def _self_difference(first: list[Any], again: list[Any], samples: Samples, model: Model) -> float:
-    """Return the drop that the original shows against itself; 0 but for dropout left on, random ops, or state."""
-    if all(relative_error(a, b) < LARGEST_ROUNDING for a, b in zip(first, again, strict=True)):
-        return 0.0
-    found = judge(first, again, {}, signature=model.signature, question=None, split="select")
-    return found.drop.value
+def _refuse_not_finite(outputs: Outputs, model: Model) -> None:
+    for spec, output in zip(model.signature.outputs, outputs, strict=True):
+        if output.dtype.kind == "f" and not np.isfinite(output).all():
+            share = float((~np.isfinite(output)).mean())
+            raise ModelError(
+                message(
+                    f"the model's own output '{spec.name}' is not finite: {share:.1%} of its values are "
+                    "NaN or infinite.",
+                    "Nothing can be held to such answers; look at its weights, and whether the samples are "
+                    "scaled as it wants them.",
+                )
+            )
+
+
+def _repeats(predictor: Predictor, outputs: Outputs, samples: Samples) -> bool:
+    """Say whether a second call answers a few samples as the first did, but for rounding."""
+    few = samples.head(_REPEATED_SAMPLES)
+    again = predict_all(predictor, few)
+    return all(
+        relative_error(before[: len(few)], after) < LARGEST_ROUNDING
+        for before, after in zip(outputs, again, strict=True)
+    )
+
+
+def _floor(
+    first: Outputs,
+    again: Outputs,
+    samples: Samples,
+    signature: Signature,
+    questions: Mapping[str, Question],
+) -> Floor:
+    """Return what two calls of an original that does not repeat itself differ by."""
+    targets = samples.targets
+    # Either call may as well have come first; the one that happened to score less is no better than the other.
+    drops = [
+        judge(*pair, targets, signature=signature, questions=questions, split="select").drop.value
+        for pair in ((first, again), (again, first))
+    ]
+    errors = [
+        relative_error(before[few], after[few])
+        for before, after in zip(first, again, strict=True)
+        for few in _few_at_a_time(len(samples))
+    ]
+    return Floor(max(drops), max(errors))
+
+
+def _few_at_a_time(count: int) -> list[slice]:
+    """Return slices of as many samples as `check_answers` looks at: fewer differ more from each other than all do."""
+    starts = range(0, max(count - CHECKED_SAMPLES, 0) + 1, CHECKED_SAMPLES)
+    return [slice(start, start + CHECKED_SAMPLES) for start in starts]
 
 
 def apply_pass(
@@ -132,7 +188,7 @@ def check_answers(model: Model, bench: Bench) -> None:
                 f"changed the shape of '{spec.name}': {before.shape[1:]} became {after.shape[1:]}"
             )
         error = relative_error(before, after)
-        if not error <= max(LARGEST_ROUNDING, bench.floor):
+        if not error <= max(LARGEST_ROUNDING, bench.floor.relative_error):
             gap = float(np.max(np.abs(before.astype(np.float64) - after)))
             raise ConversionError(
                 f"changed the answers: '{spec.name}' differs by {error:.2g} of its size "
@@ -150,6 +206,7 @@ def evaluate(
     judging_seconds: float,
     seconds: float,
     batch_sizes: tuple[int, ...],
+    hopeless_ms: float = math.inf,
 ) -> Evaluation:
     """Return times, sizes, and quality on *select*.
 
@@ -162,11 +219,15 @@ def evaluate(
         judging_seconds: About the longest to judge; never fewer than 64 samples.
         seconds: Timing at each batch size.
         batch_sizes: The batch sizes to time.
+        hopeless_ms: Milliseconds a call (at the first batch size) from which on quality is not looked at.
     """
     engine = registry.runtimes.get(runtime).from_settings(settings)
     measurements: dict[str, Measurement] = dict(measure.sizes(model))
-    measurements |= timed(model, engine, bench, seconds=seconds, batch_sizes=batch_sizes)
-    if not judged:
+    measurements |= timed(
+        model, engine, bench, seconds=seconds, batch_sizes=batch_sizes, hopeless_ms=hopeless_ms
+    )
+    taken = measurements.get(f"latency_p50@{batch_sizes[0]}")
+    if not judged or (taken and taken.value > hopeless_ms):
         return Evaluation(measurements)
     rate = max(
         (m.value for n, m in measurements.items() if n.startswith("throughput")),
@@ -183,15 +244,18 @@ def timed(
     *,
     seconds: float,
     batch_sizes: tuple[int, ...],
+    hopeless_ms: float = math.inf,
 ) -> dict[str, Measurement]:
-    """Return latency and throughput at each batch size that the model takes."""
+    """Return latency and throughput at each batch size that the model takes; of a hopeless one by a single call."""
     found: dict[str, Measurement] = {}
     with engine.open(model) as predictor:
         for batch in batch_sizes:
             if predictor.batch_sizes is not None and batch not in predictor.batch_sizes:
                 continue
             inputs = batch_of(bench, batch)
-            measure.warm_up(predictor, inputs, seconds=seconds / 3)
+            fastest = measure.warm_up(predictor, inputs, seconds=seconds / 3)
+            if fastest * 1e3 > hopeless_ms:
+                return found | measure.summarize(np.asarray([fastest * 1e9], np.int64), batch)
             found |= measure.summarize(measure.latency(predictor, inputs, seconds=seconds), batch)
     return found
 
@@ -216,8 +280,9 @@ def open_subject(
     bench: Bench,
     batch: int,
 ) -> None:
-    """Open a model in this process and keep it, warm, for rounds of timing."""
-    predictor, inputs = opened(model, runtime, settings), batch_of(bench, batch)
+    """Open a model in this process and keep it, warm, for rounds of timing; inputs are matched as by `verify`."""
+    inputs = under_names_of(model.signature, batch_of(bench, batch))
+    predictor = opened(model, runtime, settings)
     measure.warm_up(predictor, inputs, seconds=0.3)
     _subjects[name] = predictor, inputs
 

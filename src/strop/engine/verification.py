@@ -19,7 +19,7 @@ from strop.core.parameters import Value
 from strop.core.samples import Samples, Splits
 from strop.core.signature import Arrays, Signature
 from strop.engine import measure
-from strop.engine.fidelity import choose_metric, judge, predict_all
+from strop.engine.fidelity import choose_metrics, judge, predict_all
 from strop.numerics.similarity import max_abs_difference, relative_error
 
 # A finished artifact on another machine may run other kernels of the same engine, in another order and, for integer
@@ -69,10 +69,10 @@ def compare_answers(
     with candidate.open() as predictor:
         found = predict_all(predictor, _renamed(samples, signature, candidate.model.signature))
     _check_shapes(reference, found, signature)
-    question = choose_metric(metric, reference, samples.targets, signature)
+    questions = choose_metrics(metric, reference, samples.targets, signature)
     return judge(
         reference, found, samples.targets,
-        signature=signature, question=question, split="select and confirm",
+        signature=signature, questions=questions, split="select and confirm",
         confidence=confidence, seed=seed,
     )  # fmt: skip
 
@@ -86,25 +86,32 @@ def _joined(one: Samples, other: Samples) -> Samples:
 
 def _renamed(samples: Samples, original: Signature, candidate: Signature) -> Samples:
     """Return the samples under the candidate's names, cast to its dtypes."""
-    if len(original.inputs) != len(candidate.inputs):
+    in_order = {name: samples.inputs[name] for name in original.input_names}
+    return replace(samples, inputs=under_names_of(candidate, in_order))
+
+
+def under_names_of(candidate: Signature, inputs: Arrays) -> Arrays:
+    """Return the original's inputs as a candidate takes them: by name, or by place where names differ.
+
+    Args:
+        candidate: The candidate's signature.
+        inputs: By the original's names, in the original's order.
+
+    Raises:
+        SamplesError: If the candidate takes another number of inputs, or other shapes or dtypes.
+    """
+    if len(inputs) != len(candidate.inputs):
         raise SamplesError(
             message(
-                f"the original takes {len(original.inputs)} inputs and the candidate {len(candidate.inputs)}.",
-                f"Original: {original}. Candidate: {candidate}.",
+                f"the original takes {len(inputs)} inputs and the candidate {len(candidate.inputs)}.",
+                f"Original: {', '.join(inputs)}. Candidate: {candidate}.",
             )
         )
-    same = set(original.input_names) == set(candidate.input_names)
-    pairs = {
-        spec.name: samples.inputs[spec.name if same else original.inputs[place].name]
-        for place, spec in enumerate(candidate.inputs)
-    }
-    candidate.check(pairs)
-    return replace(
-        samples,
-        inputs={
-            n: a.astype(s.dtype) for (n, a), s in zip(pairs.items(), candidate.inputs, strict=True)
-        },
-    )
+    same = set(inputs) == set(candidate.input_names)
+    by_place = zip(candidate.input_names, inputs.values(), strict=True)
+    found = {name: inputs[name] for name in candidate.input_names} if same else dict(by_place)
+    candidate.check(found)
+    return {spec.name: found[spec.name].astype(spec.dtype) for spec in candidate.inputs}
 
 
 def _check_shapes(
@@ -137,8 +144,79 @@ class Check:
     found: str
 
 
-def check_reference(artifact: Opened, folder: str, batch: int) -> list[Check]:
-    """Return whether the artifact still gives its stored reference outputs, and how fast it is here."""
+def judge_alone(
+    artifact: Opened, splits: str, recorded: Fidelity | None, metric: str | None, max_drop: float
+) -> Check:
+    """Return whether an artifact answers the given samples as well as the original did when it was made.
+
+    The original is not at hand; its metric in the certificate stands for it. Samples that divide as those did
+    of which the certificate tells are judged on the same part again (*confirm*), others on all that are for judging.
+
+    Args:
+        artifact: The artifact.
+        splits: The folder of the samples.
+        recorded: The certificate's fidelity.
+        metric: The metric's name; None to pick it.
+        max_drop: The most that the metric may be below the original's.
+
+    Raises:
+        SamplesError: If only the original itself could tell.
+    """
+    parts = Splits.load(Path(splits))
+    alike = recorded is not None and recorded.samples == len(parts.confirm)
+    samples = parts.confirm if alike else _joined(parts.select, parts.confirm)
+    if not samples.targets:
+        raise _needs_original(
+            "the certificate has no answers of the original to these samples, which have no targets"
+        )
+    with artifact.open() as predictor:
+        outputs = predict_all(predictor, samples)
+    signature = artifact.model.signature
+    questions = choose_metrics(metric, outputs, samples.targets, signature)
+    if not questions or recorded is None or recorded.baseline_metric is None:
+        raise _needs_original("the certificate has no metric of the original's")
+    if len(samples.targets) > 1:
+        raise _needs_original(
+            "the certificate does not have the original's figure for each output"
+        )
+    ((name, question),) = questions.items()
+    if question.title != recorded.drop_of:
+        raise _needs_original(
+            f"the certificate has the original's {recorded.drop_of}, not its {question.title}"
+        )
+    output = outputs[signature.output_names.index(name)]
+    before, now = recorded.baseline_metric.value, question.ask(output, samples.targets[name])
+    drop = (before - now) * (1.0 if question.higher_is_better else -1.0)
+    drop /= 1.0 if question.is_bounded else max(abs(before), 1e-12)
+    limit = max(max_drop, recorded.floor)
+    return Check(
+        f"{question.title} on {len(samples)} samples",
+        drop <= limit,
+        f"{now:.4g}, where the original had {before:.4g}: a drop of {drop:.4g}, limit {limit:g}",
+    )
+
+
+def _needs_original(wrong: str) -> SamplesError:
+    return SamplesError(
+        message(
+            f"{wrong}.",
+            "Give the original beside the artifact.",
+            next_step="strop verify model.keras model-strop/best --data val.npz",
+        )
+    )
+
+
+def check_reference(
+    artifact: Opened, folder: str, batch: int, tolerance: float | None = None
+) -> list[Check]:
+    """Return whether the artifact still gives its stored reference outputs, and how fast it is here.
+
+    Args:
+        artifact: The artifact.
+        folder: Where it lies.
+        batch: Batch size to time it at.
+        tolerance: The largest absolute difference of any output; else one relative to its size.
+    """
     checks = []
     with np.load(Path(folder) / "reference.npz") as stored, artifact.open() as predictor:
         count = len(artifact.model.signature.inputs)
@@ -158,12 +236,12 @@ def check_reference(artifact: Opened, folder: str, batch: int) -> list[Check]:
             checks.append(
                 Check(
                     f"reference output '{spec.name}'",
-                    error <= LARGEST_REFERENCE_ERROR,
+                    error <= LARGEST_REFERENCE_ERROR if tolerance is None else gap <= tolerance,
                     f"largest difference {gap:.3g}, {error:.2g} of its size",
                 )
             )
         size = artifact.model.binding.batch or batch
-        made = measure.one_batch(artifact.model.signature, size)
+        made = measure.one_batch(artifact.model.sized, size)
         measure.warm_up(predictor, made)
         timing = measure.summarize(measure.latency(predictor, made), size)
     latency: Measurement = timing[f"latency_p50@{size}"]

@@ -6,6 +6,7 @@ never to the user's terminal.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import secrets
@@ -16,11 +17,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Client, Connection, Listener
-from pathlib import Path
 from typing import Any
 
 import psutil
 
+from strop.core import registry
 from strop.core.errors import (
     Cancelled,
     StepTimeoutError,
@@ -36,6 +37,14 @@ _POLL_SECONDS = 0.2
 _LOG_TAIL = 2000
 
 
+def process_environment() -> dict[str, str]:
+    """Return this process's variables for another, with those that engines read once, at its start."""
+    environment = dict(os.environ)
+    for runtime in registry.runtimes:
+        environment.update(runtime.environment())
+    return environment
+
+
 class Worker:
     """One worker process.
 
@@ -49,22 +58,26 @@ class Worker:
         environment: dict[str, str] | None = None,
         search_path: tuple[str, ...] = (),
     ) -> None:
-        descriptor, log = tempfile.mkstemp(prefix="strop-worker-", suffix=".log")
-        os.close(descriptor)
-        self._log = Path(log)
-        self._connection, self._process = self._start(
-            {**os.environ, **(environment or {})}, search_path
-        )
+        # Without a name, so that nothing is left of it however this process ends; and appended to, since the
+        # worker writes at the place that reading here would move.
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - open as long as the worker
+        try:
+            self._connection, self._process = self._start(
+                {**process_environment(), **(environment or {})}, search_path
+            )
+        except BaseException:
+            self._log.close()
+            raise
 
     def _start(
         self, environment: dict[str, str], search_path: tuple[str, ...]
     ) -> tuple[Connection, subprocess.Popen[bytes]]:
         key = secrets.token_bytes(32)
-        with Listener(authkey=key) as listener, self._log.open("wb") as log:
+        with Listener(_address(), authkey=key) as listener:
             process = subprocess.Popen(
                 [sys.executable, "-m", "strop.engine.worker"],
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=self._log,
                 stderr=subprocess.STDOUT,
                 env={
                     **environment,
@@ -73,15 +86,14 @@ class Worker:
                 # A group of its own: Ctrl-C reaches us alone, and we decide what becomes of it.
                 start_new_session=True,
             )
-            assert process.stdin is not None  # noqa: S101 - it was asked for above
-            address = listener.address
-            place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
-            process.stdin.write(f"{place}\n{key.hex()}\n".encode())
-            process.stdin.flush()
-            # stdin stays open: when this process goes, however, the worker reads its end and goes too.
-            connection = _accept(listener, process)
-        if connection is None:
-            raise WorkerDiedError(self._epitaph(process))
+            try:
+                _introduce(listener, key, process)
+                connection = _accept(listener, process)
+                if connection is None:
+                    raise WorkerDiedError(self._epitaph(process))
+            except BaseException:
+                _end(process)
+                raise
         return connection, process
 
     @property
@@ -175,7 +187,8 @@ class Worker:
 
     def _last_line(self) -> str:
         """Return the last telling line of the worker's log: not a stack frame, not an I-line of absl."""
-        lines = self._log.read_text(errors="replace")[-_LOG_TAIL:].splitlines()
+        self._log.seek(max(self._log.seek(0, os.SEEK_END) - _LOG_TAIL, 0))
+        lines = self._log.read().decode(errors="replace").splitlines()
         telling = [
             line.strip() for line in lines if line.strip() and not line.lstrip().startswith("@")
         ]
@@ -183,15 +196,41 @@ class Worker:
 
     def close(self) -> None:
         """End the process and everything it started."""
-        if self._process.stdin:
-            self._process.stdin.close()
         self._connection.close()
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except (AttributeError, ProcessLookupError, PermissionError):
-            self._process.kill()
-        self._process.wait()
-        self._log.unlink(missing_ok=True)
+        _end(self._process)
+        self._log.close()
+
+
+def _address() -> str | None:
+    """Return where to listen: on Linux a socket without a file, which none killed leaves behind."""
+    return f"\0strop-{secrets.token_hex(8)}" if sys.platform == "linux" else None
+
+
+def _introduce(listener: Listener, key: bytes, process: subprocess.Popen[bytes]) -> None:
+    """Tell the worker where we listen, and what it must know to be let in."""
+    assert process.stdin is not None  # noqa: S101 - it was asked for
+    address: Any = listener.address
+    if isinstance(address, bytes):  # how the system tells of a socket without a file
+        address = address.decode()
+    place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+    # stdin stays open: when this process goes, however, the worker reads its end and goes too.
+    with contextlib.suppress(
+        BrokenPipeError
+    ):  # it has ended already, which shows when it does not come
+        process.stdin.write(f"{place}\n{key.hex()}\n".encode())
+        process.stdin.flush()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and everything it started."""
+    if process.stdin:
+        with contextlib.suppress(BrokenPipeError):  # what was not read yet has no reader any more
+            process.stdin.close()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (AttributeError, ProcessLookupError, PermissionError):
+        process.kill()
+    process.wait()
 
 
 def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection | None:
@@ -199,8 +238,14 @@ def _accept(listener: Listener, process: subprocess.Popen[bytes]) -> Connection 
     import threading
 
     found: list[Connection] = []
+
+    def wait() -> None:
+        # The listener is closed while it waits where no worker comes.
+        with contextlib.suppress(OSError):
+            found.append(listener.accept())
+
     # Accepting has no time limit of its own, and a worker that died at its start never connects.
-    waiter = threading.Thread(target=lambda: found.append(listener.accept()), daemon=True)
+    waiter = threading.Thread(target=wait, daemon=True)
     waiter.start()
     deadline = time.monotonic() + _START_SECONDS
     while waiter.is_alive() and process.poll() is None and time.monotonic() < deadline:

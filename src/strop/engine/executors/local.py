@@ -5,10 +5,13 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
 from strop.core.errors import StepTimeoutError, WorkerDiedError
 from strop.engine.worker import Progress, Worker
 
 _MOST_LANES = 4
+_MEMORY_SHARE = 0.8
 
 
 class LocalExecutor:
@@ -19,12 +22,14 @@ class LocalExecutor:
 
     Args:
         search_path: Folders that ``package.module:function`` is looked for in.
-        memory_bytes: Resident memory above which a worker is ended; None for no limit.
+        memory_bytes: Resident memory above which a worker is ended; 80 % of what is free now where None.
     """
 
     def __init__(self, search_path: tuple[str, ...] = (), memory_bytes: int | None = None) -> None:
         self._search_path = search_path
-        self._memory_bytes = memory_bytes
+        # Else the system would end what it chooses once all memory is eaten: the study itself, perhaps.
+        free = psutil.virtual_memory().available
+        self._memory_bytes = memory_bytes or int(_MEMORY_SHARE * free)
         self._lanes: dict[str, Worker] = {}
 
     def call(
