@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -70,8 +71,7 @@ def test_no_error_is_defined_outside_the_tree():
     for path in (ROOT / "src" / "strop").rglob("*.py"):
         if path.name != "errors.py":
             text = path.read_text(encoding="utf-8")
-            assert "(StropError):" not in text, path
-            assert "(TrialError):" not in text, path
+            assert not re.search(r"^\s*class \w+\(\w*Error\):", text, re.MULTILINE), path
 
 
 @pytest.mark.parametrize("name", registry.passes.names())

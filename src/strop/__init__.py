@@ -9,6 +9,7 @@ __all__ = [
     "Goal",
     "Predictor",
     "Recipe",
+    "Request",
     "Result",
     "StropError",
     "apply",
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from strop.api import Result, apply, bench, inspect, load, optimize, verify
+    from strop.api import Request, Result, apply, bench, inspect, load, optimize, verify
     from strop.core.contracts import Predictor
     from strop.core.errors import StropError
     from strop.core.evaluation import Goal

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from strop.core import digest, registry
 from strop.core.contracts import Effort, Predictor
-from strop.core.errors import GoalError, InputError, OutputError, message
+from strop.core.errors import (
+    GoalError,
+    InputError,
+    OutputError,
+    ParameterError,
+    RecipeError,
+    WorkerDiedError,
+    message,
+)
 from strop.core.evaluation import Fidelity, Goal, Objective
-from strop.core.model import Form, Model
+from strop.core.model import Model
 from strop.core.recipe import Recipe
-from strop.core.samples import Splits
-from strop.data.raw import Preparation
 from strop.engine.context import Bench, baseline_recipe
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.fidelity import reasons
 from strop.engine.ledger import Ledger, Trial
 from strop.engine.machine import this_machine, versions
 from strop.engine.outcome import Circumstances, Outcome
@@ -29,20 +36,34 @@ from strop.engine.running import Declined, Runner
 from strop.engine.store import Store
 from strop.engine.verification import Check, Opened
 from strop.graph.describing import Description
-from strop.graph.reading import Options, detect
 from strop.report.artifact import (
     CERTIFICATE,
+    REFERENCE,
+    Made,
     model_of,
     open_artifact,
     read_certificate,
     write_artifact,
+    write_model,
 )
-from strop.report.folder import write_reports
-from strop.search.events import Event, Listener, Note, StageStarted, StudyFinished
+from strop.report.folder import refuse_file, write_reports
+from strop.search.events import Event, Listener, StageStarted, StudyFinished
+from strop.search.folder import output_folder
+from strop.search.pace import PACES
+from strop.search.preparing import (
+    TENSORFLOW_FORMS,
+    prepare,
+    read_samples,
+    read_source,
+    unreadable,
+    without_targets,
+)
+from strop.search.request import Request
 from strop.search.space import Space
-from strop.search.study import PACES, Study
+from strop.search.study import Study
+from strop.search.trials import Trials
 
-_MARK = "strop-study.json"
+_ARTIFACT_SECONDS = 300.0
 
 
 def _ignore(event: Event) -> None:
@@ -112,33 +133,6 @@ class Artifact:
         return load(self.folder)
 
 
-@dataclass(frozen=True)
-class Request:
-    """All that `optimize` is asked, as plain values; what it defaults to.
-
-    Attributes:
-        goal: What to minimize under which limits.
-        effort: ``quick``, ``standard`` or ``thorough``.
-        budget_seconds: After which the search ends with the best so far; None for no limit.
-        seed: For every random choice.
-        options: What is said about the source.
-        preparation: What is done to inputs.
-        runtimes: The only runtimes to consider; empty for all that are installed.
-        step_seconds: After which one conversion or evaluation is ended.
-        command: What the report says does it again.
-    """
-
-    goal: Goal = field(default_factory=Goal)
-    effort: Effort = Effort.STANDARD
-    budget_seconds: float | None = None
-    seed: int = 0
-    options: Options = field(default_factory=Options)
-    preparation: Preparation = field(default_factory=Preparation)
-    runtimes: tuple[str, ...] = ()
-    step_seconds: float = 600.0
-    command: str = "strop.optimize(model, samples)"
-
-
 def optimize(
     model: Any,
     samples: Any = None,
@@ -184,16 +178,18 @@ def optimize(
         budget_seconds,
         seed,
     )
+    started = time.monotonic()
     _check_runtimes(asked.runtimes)
-    folder, is_new = _output_folder(model, output)
+    folder, is_new = output_folder(model, output)
     ledger = Ledger(folder / "study")
     try:
         with LocalExecutor((str(Path.cwd()),)) as executor:
-            result = _optimize(model, samples, asked, folder, ledger, executor, listen)
+            result = _optimize(model, samples, asked, folder, ledger, executor, listen, started)
     except InputError:
-        # Nothing was begun that could be gone on with, so nothing stays behind.
+        begun = bool(ledger.trials())
         ledger.close()
-        if is_new:
+        # Where nothing was begun that could be gone on with, nothing stays behind.
+        if is_new and not begun:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
@@ -212,36 +208,38 @@ def _optimize(
     ledger: Ledger,
     executor: LocalExecutor,
     listen: Listener,
+    started: float,
 ) -> Result:
     listen(StageStarted("reading"))
     store = Store(folder / "study" / "store")
-    prepared = _prepare(model, samples, asked, store, executor, listen)
+    prepared = prepare(model, samples, asked, store, executor, listen)
     source, splits, bench, name = prepared
     bench = replace(bench, judged=PACES[asked.effort].judged)
     runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
     machine = this_machine()
+    one_size = len(set(asked.goal.batch_sizes)) == 1
     space = Space(
         source.form,
         asked.effort,
-        {"cores": machine.cores, "batch": asked.goal.batch},
+        {"cores": machine.cores, "batch": asked.goal.batch if one_size else 0},
         asked.runtimes,
     )
-    study = Study(
+    trials = Trials(
         runner,
         ledger,
-        space,
         asked.effort,
         baseline_recipe(source.form),
         listen,
         asked.budget_seconds,
+        started,
     )
-    outcome = study.run()
-    question = bench.question(source)
+    outcome = Study(trials, space).run()
+    questions = bench.questions(source)
     circumstances = Circumstances(
         name,
         source,
         asked.goal,
-        question.because if question else _without_targets(splits),
+        reasons(questions) if questions else without_targets(splits),
         splits.synthetic,
         (*source.facts.get("notes", ()), *splits.notes),
         machine.to_json(),
@@ -250,106 +248,13 @@ def _optimize(
         dt.datetime.now(dt.UTC).date().isoformat(),
         str(asked.effort),
     )
+    # What an earlier search with other limits chose must not lie beside a report that says otherwise.
+    shutil.rmtree(folder / "best", ignore_errors=True)
+    (folder / "best.toml").unlink(missing_ok=True)
+    write_reports(folder, outcome, circumstances)
     if outcome.best and outcome.model:
         write_artifact(folder / "best", outcome, circumstances, executor)
-    write_reports(folder, outcome, circumstances)
     return Result(folder, outcome, circumstances)
-
-
-def _without_targets(splits: Splits) -> str:
-    what = "made-up inputs" if splits.synthetic else "the samples"
-    return f"without targets, the agreement with the original on {what} is judged"
-
-
-def _prepare(
-    model: Any,
-    samples: Any,
-    asked: Request,
-    store: Store,
-    executor: LocalExecutor,
-    listen: Listener,
-) -> tuple[Model, Splits, Bench, str]:
-    """Read source and samples, split, and have the original answer them."""
-    workspace = store.folder.parent / "source"
-    source, name = _read_source(model, asked, workspace, executor)
-    for note in source.facts.get("notes", ()):
-        listen(Note(note))
-    splits = _read_samples(samples, source, asked, store.folder.parent, executor)
-    for note in splits.notes:
-        listen(Note(note))
-    data = splits.digest()
-    key = digest.of_value([source.digest, data, asked.seed])[:32]
-    bench = Bench(
-        store.folder.parent / "samples" / data[:32],
-        store.folder.parent / "answers" / key,
-        asked.goal,
-        asked.seed,
-    )
-    floor_file = bench.reference / "floor.json"
-    if not floor_file.exists():
-        recipe = baseline_recipe(source.form)
-        listen(StageStarted("the original's own answers"))
-        floor = executor.call(
-            "tensorflow threads=0 auto=False" if source.form in _TENSORFLOW else recipe.runtime,
-            "strop.engine.tasks:answer_all",
-            source, recipe.runtime, {}, str(bench.splits), str(bench.reference),
-            timeout_seconds=asked.step_seconds,
-        )  # fmt: skip
-        floor_file.write_text(json.dumps(floor))
-    floor = json.loads(floor_file.read_text())
-    if floor:
-        listen(
-            Note(
-                f"two calls of the original differ by {floor:.3g} (dropout left on, random operations, or "
-                "state); candidates are not held to less"
-            )
-        )
-    bench = replace(bench, floor=floor)
-    question = bench.question(source)
-    listen(Note(question.because if question else _without_targets(splits)))
-    return source, splits, bench, name
-
-
-_TENSORFLOW = (Form.KERAS, Form.SAVED_MODEL, Form.GRAPH_DEF)
-
-
-def _read_source(
-    model: Any, asked: Request, workspace: Path, executor: LocalExecutor
-) -> tuple[Model, str]:
-    workspace.mkdir(parents=True, exist_ok=True)
-    if isinstance(model, str | Path):
-        path, name = Path(model), Path(model).name
-    else:
-        from strop.graph.keras_files import save
-
-        path, is_keras = save(model, workspace)
-        name = str(getattr(model, "name", "model"))
-        del is_keras
-    form = detect(path)
-    lane = "convert" if form in _TENSORFLOW else "light"
-    source: Model = executor.call(
-        lane, "strop.engine.tasks:read_source", str(path), str(workspace), asked.options,
-        timeout_seconds=asked.step_seconds,
-    )  # fmt: skip
-    return source, name
-
-
-def _read_samples(
-    samples: Any, source: Model, asked: Request, folder: Path, executor: LocalExecutor
-) -> Splits:
-    """Read and split the samples; those named by a path or function are read in a worker."""
-    if samples is None or not isinstance(samples, str | Path):
-        from strop.engine.sampling import draw
-
-        place = draw(samples, source, asked.preparation, asked.seed, folder / "samples")
-    else:
-        place = executor.call(
-            "convert" if source.form in _TENSORFLOW else "light",
-            "strop.engine.sampling:draw",
-            str(samples), source, asked.preparation, asked.seed, folder / "samples",
-            timeout_seconds=asked.step_seconds,
-        )  # fmt: skip
-    return Splits.load(place)
 
 
 def _check_runtimes(names: Sequence[str]) -> None:
@@ -358,43 +263,6 @@ def _check_runtimes(names: Sequence[str]) -> None:
         missing = registry.runtimes.get(name).missing()
         if missing:
             raise missing
-
-
-def _output_folder(model: Any, output: str | Path | None) -> tuple[Path, bool]:
-    """Return the folder to write, made and marked as ours, and whether it was made just now.
-
-    Raises:
-        OutputError: If it holds something else, or can't be written.
-    """
-    if output is not None:
-        folder = Path(output)
-    elif isinstance(model, str | Path):
-        detect(Path(model))  # a typo in the model's name must not leave a folder behind
-        folder = Path(f"{Path(model).stem}-strop")
-    else:
-        folder = Path(f"{getattr(model, 'name', 'model')}-strop")
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(
-            message(
-                f"'{folder}' is a file; the results need a folder.",
-                next_step="--output NAME",
-            )
-        )
-    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
-        raise OutputError(
-            message(
-                f"the folder '{folder}' holds something else, which would be mixed with the results.",
-                "Name another one, or an empty one.",
-                next_step=f"--output {folder}-2",
-            )
-        )
-    is_new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / _MARK).write_text(json.dumps({"strop": 1}))
-    except OSError as error:
-        raise OutputError(f"the folder '{folder}' can't be written: {error.strerror}.") from None
-    return folder, is_new
 
 
 def apply(
@@ -421,15 +289,12 @@ def apply(
         TrialError: If a step fails.
         GoalError: If a pass had nothing to do.
     """
-    from strop.report.artifact import write_model
-
     asked = request or Request()
     if not isinstance(recipe, Recipe):
-        path = Path(recipe)
-        if not path.exists():
-            raise OutputError(f"there is no recipe '{path}'.")
-        recipe = Recipe.from_toml(path.read_text(), where=path.name)
+        recipe = _read_recipe(Path(recipe))
+    _refuse_comparison_only(recipe)
     target = Path(output) if output else Path(f"{Path(str(model)).stem}-{recipe.runtime}")
+    refuse_file(target)
     if target.exists() and any(target.iterdir()):
         raise OutputError(
             message(f"the folder '{target}' is not empty.", next_step="--output NAME")
@@ -439,7 +304,7 @@ def apply(
         LocalExecutor((str(Path.cwd()),)) as executor,
     ):
         store = Store(Path(scratch) / "study" / "store")
-        source, splits, bench, name = _prepare(model, samples, asked, store, executor, listen)
+        source, splits, bench, name = prepare(model, samples, asked, store, executor, listen)
         runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
         runner.check(recipe)
         made = runner.prepare(recipe.steps, runtime=recipe.runtime, settings=recipe.settings)
@@ -449,8 +314,43 @@ def apply(
             recipe.runtime, "strop.engine.tasks:confirm", made, recipe.runtime, recipe.settings, bench,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
-        write_model(target, made, recipe, source, name, fidelity, executor, asked.command)
+        more = {"goal": asked.goal.to_json()}
+        write_model(
+            target, Made(made, recipe, source, name, fidelity, asked.command, more), executor
+        )
     return target
+
+
+def _read_recipe(path: Path) -> Recipe:
+    """Return the recipe in a TOML file.
+
+    Raises:
+        RecipeError: If there is none, or it is no recipe.
+    """
+    if not path.exists():
+        raise RecipeError([f"there is no recipe '{path}'."])
+    if path.is_dir():
+        raise RecipeError([f"'{path}' is a folder, no recipe."])
+    try:
+        return Recipe.from_toml(path.read_text(encoding="utf-8"), where=path.name)
+    except UnicodeDecodeError:
+        told = message(
+            f"'{path}' is no recipe: it holds no text.",
+            "The recipe, a TOML file, stands first; the model behind it.",
+            next_step="strop apply recipe.toml model.keras",
+        )
+        raise RecipeError([told]) from None
+
+
+def _refuse_comparison_only(recipe: Recipe) -> None:
+    """Refuse a recipe for what is measured beside the others and never chosen."""
+    if registry.runtimes.get(recipe.runtime).is_for_comparison:
+        others = [kind.name for kind in registry.runtimes if not kind.is_for_comparison]
+        told = message(
+            f"the runtime '{recipe.runtime}' is only measured beside the others; no artifact is made for it.",
+            f"An artifact runs in one of: {', '.join(others)}.",
+        )
+        raise RecipeError([told])
 
 
 def load(folder: str | Path) -> Predictor:
@@ -493,17 +393,21 @@ def verify(
 ) -> Verdict:
     """Hold a candidate's answers to the original's; or, with one artifact alone, the artifact to its certificate.
 
+    Of a lone artifact the digests, the signature and the reference outputs are checked again; with samples that
+    have targets its quality too, beside the figure of the original that the certificate tells.
+
     Args:
         original: A model as for `optimize`; or the folder of an artifact.
         candidate: Another model, or the folder of an artifact; None to check the artifact `original`.
         samples: As for `optimize`; inputs are made up where None.
-        max_drop: The most that quality may drop; 0.01 where neither limit is given.
-        tolerance: The largest absolute difference of any output.
-        metric: As for `optimize`.
+        max_drop: The most that quality may drop; 0.01 where neither limit is given, and the certificate's own
+            for a lone artifact.
+        tolerance: The largest absolute difference of any output; of the reference outputs for a lone artifact.
+        metric: As for `optimize`; the certificate's for a lone artifact.
         request: Everything else; see `Request`.
 
     Raises:
-        InputError: If a model or the samples can't be used.
+        InputError: If a model or the samples can't be used, or only the original could tell what is asked.
     """
     asked = request or Request()
     with (
@@ -511,12 +415,25 @@ def verify(
         LocalExecutor((str(Path.cwd()),)) as executor,
     ):
         if candidate is None:
-            checks = _check_artifact(Path(str(original)), executor)
+            if samples is None and (max_drop is not None or metric is not None):
+                raise ParameterError(
+                    message(
+                        "an artifact alone has a drop only on samples, and none are given.",
+                        "Give them, or leave the limit and the metric out.",
+                        next_step=f"strop verify {original} --data val.npz",
+                    )
+                )
+            folder = Path(str(original))
+            checks = _check_artifact(folder, executor, tolerance)
+            if samples is not None:
+                place = read_samples(
+                    samples, _opened_artifact(folder).model, asked, Path(scratch), executor
+                )
+                checks.append(_judge_artifact(folder, place, executor, metric, max_drop))
             return Verdict(all(check.holds is not False for check in checks), None, tuple(checks))
         first = _opened(original, asked, Path(scratch) / "original", executor)
         second = _opened(candidate, asked, Path(scratch) / "candidate", executor)
-        _read_samples(samples, first.model, asked, Path(scratch), executor)
-        place = next((Path(scratch) / "samples").iterdir())
+        place = read_samples(samples, first.model, asked, Path(scratch), executor)
         fidelity = executor.call(
             "compare", "strop.engine.verification:compare_answers",
             first, second, str(place), metric, asked.goal.confidence or 0.95, asked.seed,
@@ -535,26 +452,51 @@ def _within(fidelity: Fidelity, max_drop: float | None, tolerance: float | None)
 def _opened(model: Any, asked: Request, workspace: Path, executor: LocalExecutor) -> Opened:
     """Return a model as its owner runs it; an artifact as its certificate says."""
     if isinstance(model, str | Path) and (Path(model) / CERTIFICATE).exists():
-        certificate = read_certificate(Path(model))
-        recipe = Recipe.from_json(certificate["recipe"])
-        return Opened(model_of(Path(model), certificate), recipe.runtime, recipe.settings)
-    source, _ = _read_source(model, asked, workspace, executor)
+        return _opened_artifact(Path(model))
+    source, _ = read_source(model, asked, workspace, executor)
     return Opened(source, baseline_recipe(source.form).runtime, {})
 
 
-def _check_artifact(folder: Path, executor: LocalExecutor) -> list[Check]:
+def _opened_artifact(folder: Path) -> Opened:
     certificate = read_certificate(folder)
-    model = model_of(folder, certificate)
     recipe = Recipe.from_json(certificate["recipe"])
+    return Opened(model_of(folder, certificate), recipe.runtime, recipe.settings)
+
+
+def _judge_artifact(
+    folder: Path, splits: Path, executor: LocalExecutor, metric: str | None, max_drop: float | None
+) -> Check:
+    """Hold an artifact's quality on samples to what its certificate was made for, unless another limit is given."""
+    certificate = read_certificate(folder)
+    goal = certificate.get("goal", {})
+    recorded = certificate["fidelity"]
+    found: Check = executor.call(
+        "artifact", "strop.engine.verification:judge_alone",
+        _opened_artifact(folder), str(splits), recorded and Fidelity.from_json(recorded),
+        metric or goal.get("metric"), goal.get("max_drop", 0.01) if max_drop is None else max_drop,
+        timeout_seconds=_ARTIFACT_SECONDS,
+    )  # fmt: skip
+    return found
+
+
+def _check_artifact(folder: Path, executor: LocalExecutor, tolerance: float | None) -> list[Check]:
+    certificate = read_certificate(folder)
+    artifact = _opened_artifact(folder)
+    model = artifact.model
     checks = [
         Check("digest of the model", True, model.digest[:16]),
         Check("signature", True, str(model.signature)),
     ]
-    checks += executor.call(
-        "artifact", "strop.engine.verification:check_reference",
-        Opened(model, recipe.runtime, recipe.settings), str(folder), model.binding.batch or 1,
-        timeout_seconds=300,
-    )  # fmt: skip
+    reference = folder / REFERENCE
+    found = digest.of_path(reference) if reference.exists() else None
+    same = found == certificate["reference"]["digest"]
+    checks.append(Check(f"digest of {REFERENCE}", same, found[:16] if found else "it is missing"))
+    if same:  # answers that are not the recorded ones prove nothing
+        checks += executor.call(
+            "artifact", "strop.engine.verification:check_reference",
+            artifact, str(folder), model.binding.batch or 1, tolerance,
+            timeout_seconds=_ARTIFACT_SECONDS,
+        )  # fmt: skip
     recorded = certificate.get("measurements", {}).get(f"latency_p50@{model.binding.batch or 1}")
     if recorded:
         processor = certificate["machine"]["processor"]
@@ -582,9 +524,13 @@ def bench(
         request: Everything else; see `Request`.
 
     Raises:
-        InputError: If a model or the samples can't be used.
+        InputError: If a model or the samples can't be used, or `batch` and `rounds` are too few.
         TrialError: If a model fails.
     """
+    if rounds < 2:  # an interval has no width in one
+        raise ParameterError(f"two rounds at least are needed, not {rounds}")
+    if batch < 1:
+        raise ParameterError(f"the batch size must be from 1 up, not {batch}")
     asked = request or Request()
     with (
         tempfile.TemporaryDirectory(prefix="strop-") as scratch,
@@ -594,8 +540,7 @@ def bench(
             _opened(model, asked, Path(scratch) / f"model{place}", executor)
             for place, model in enumerate(models)
         ]
-        _read_samples(samples, opened[0].model, asked, Path(scratch), executor)
-        place = next((Path(scratch) / "samples").iterdir())
+        place = read_samples(samples, opened[0].model, asked, Path(scratch), executor)
         names = [str(model) for model in models]
         if len(set(names)) < len(names):
             names = [f"{name} ({position})" for position, name in enumerate(names, 1)]
@@ -637,11 +582,14 @@ def inspect(model: Any, *, request: Request | None = None) -> Inspection:
         tempfile.TemporaryDirectory(prefix="strop-") as scratch,
         LocalExecutor((str(Path.cwd()),)) as executor,
     ):
-        source, _ = _read_source(model, asked, Path(scratch), executor)
-        lane = "convert" if source.form in _TENSORFLOW else "light"
-        description = executor.call(
-            lane, "strop.graph.describing:describe", source, timeout_seconds=asked.step_seconds
-        )
+        source, _ = read_source(model, asked, Path(scratch), executor)
+        lane = "convert" if source.form in TENSORFLOW_FORMS else "light"
+        try:
+            description = executor.call(
+                lane, "strop.graph.describing:describe", source, timeout_seconds=asked.step_seconds
+            )
+        except WorkerDiedError as error:
+            raise unreadable(source.path, error) from None
     space = Space(source.form, Effort.QUICK, {"cores": 1, "batch": asked.goal.batch})
     return Inspection(source, description, space.reach())
 

@@ -21,7 +21,8 @@ class Space:
     Attributes:
         form: The source's.
         effort: How hard to try.
-        known: What names in search ranges stand for: ``cores`` and ``batch``.
+        known: What names in search ranges stand for: ``cores``, and ``batch`` (0 where several are asked for, so
+            that none is fixed).
         runtimes: Names of the only runtimes to consider; empty for all.
     """
 
@@ -68,13 +69,18 @@ class Space:
         return found
 
     def float_routes(self) -> list[Recipe]:
-        """Return recipes of conversions alone: to each form by the shortest way, in each engine."""
-        return [
-            Recipe(steps, runtime.name, settings)
+        """Return recipes of conversions alone: to each form by the shortest way, in each engine.
+
+        Engines that need TensorFlow come last: they are seldom the fastest, and how far behind they are tells
+        whether their other settings, XLA's compiling among them, are worth the time.
+        """
+        found = [
+            (runtime, Recipe(steps, runtime.name, settings))
             for form, steps in self._ways().items()
             for runtime in self._engines_at(form, steps)
             for settings in self.settings(runtime)
         ]
+        return [recipe for _, recipe in sorted(found, key=lambda pair: pair[0].loads_tensorflow)]
 
     def alternatives(self) -> list[Recipe]:
         """Return the float routes with a conversion's other settings, in the engines' first settings."""
@@ -83,11 +89,25 @@ class Space:
             for position, step in enumerate(steps):
                 kind = registry.passes.get(step.name)
                 for settings in kind.variants(self.known, Effort.STANDARD)[1:]:
-                    changed = (
-                        *steps[:position],
-                        Step(step.name, {**step.settings, **settings}),
-                    )
-                    recipes += self._in_engines(form, (*changed, *steps[position + 1 :]))
+                    changed = Step(step.name, {**step.settings, **settings})
+                    if changed != step:
+                        others = (*steps[:position], changed, *steps[position + 1 :])
+                        recipes += self._in_engines(form, others)
+        return recipes
+
+    def detours(self) -> list[Recipe]:
+        """Return the float routes that lead to a form by another form than the shortest way does.
+
+        Importers differ: OpenVINO runs a recurrent network that came by ONNX faster than one that came from
+        TensorFlow's graph.
+        """
+        ways, recipes = self._ways(), []
+        for form, steps in ways.items():
+            for kind in self._conversions_from(form):
+                longer = (*steps, Step(kind.name, self._first(kind)))
+                is_shortest = longer in ways.values()
+                if kind.gives and not is_shortest and kind.gives not in self._passed(steps):
+                    recipes += self._in_engines(kind.gives, longer)
         return recipes
 
     def repaired(self, recipe: Recipe) -> Recipe | None:
@@ -125,8 +145,9 @@ class Space:
             for kind in self._techniques_for(form):
                 gives = kind.gives or form
                 for settings in kind.variants(self.known, self.effort):
-                    recipes += self._in_engines(gives, (*steps, Step(kind.name, settings)))
-        return recipes
+                    step = Step(kind.name, {**self._first(kind), **settings})
+                    recipes += self._in_engines(gives, (*steps, step))
+        return list(dict.fromkeys(recipes))
 
     def _techniques_for(self, form: Form) -> list[type[Pass]]:
         return [
@@ -165,6 +186,11 @@ class Space:
                     frontier.append(kind.gives)
         return ways
 
+    def _passed(self, steps: tuple[Step, ...]) -> set[Form]:
+        """Return the forms that a chain of conversions goes through, both ends with them."""
+        given = (registry.passes.get(step.name).gives for step in steps)
+        return {self.form, *(form for form in given if form)}
+
     def _conversions_from(self, form: Form) -> Iterator[type[Pass]]:
         for name in registry.passes.names():
             if name.startswith(_CONVERT):
@@ -173,9 +199,10 @@ class Space:
                     yield kind
 
     def _first(self, kind: type[Pass]) -> dict[str, Value]:
-        """Return the settings a conversion is tried with first: the batch fixed, where it can be."""
+        """Return the settings a conversion is tried with first: the batch fixed, where it can be and one is enough."""
         batch = kind.parameters().get("batch")
-        return {"batch": self.known["batch"]} if batch and batch.search else {}
+        fixed = bool(batch and batch.search and self.known["batch"])
+        return {"batch": self.known["batch"]} if fixed else {}
 
     def _fill(self, value: Value) -> Value:
         return self.known.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,306 @@
+"""Carrying recipes out as trials: evaluated, kept, compared, each once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from strop.core import digest, registry
+from strop.core.contracts import Effort
+from strop.core.errors import (
+    Cancelled,
+    MetricError,
+    OutputError,
+    StepTimeoutError,
+    StropError,
+    TrialError,
+)
+from strop.core.evaluation import (
+    Evaluation,
+    Fidelity,
+    Goal,
+    Measurement,
+)
+from strop.core.model import Model
+from strop.core.recipe import Recipe
+from strop.engine.context import Bench
+from strop.engine.executors.local import LocalExecutor
+from strop.engine.ledger import Ledger, Trial
+from strop.engine.machine import this_machine, versions
+from strop.engine.running import Declined, Runner, gist
+from strop.engine.worker import Progress
+from strop.search.events import (
+    Listener,
+    Note,
+    TrialFinished,
+    TrialStarted,
+)
+from strop.search.pace import PACES, Pace
+
+_TASKS = "strop.engine.tasks"
+
+
+@dataclass
+class Trials:
+    """The trials of one study, resumable: what the ledger has is not carried out again.
+
+    Attributes:
+        runner: Carries the passes out.
+        ledger: Where trials are kept.
+        effort: How hard to try.
+        baseline: How the source runs today: runtime and settings.
+        listen: Told what happens.
+        budget_seconds: After which what takes long is ended; None for no limit.
+        started: When the user began to wait (`time.monotonic`).
+        known: This run's trials by their recipe's line.
+    """
+
+    runner: Runner
+    ledger: Ledger
+    effort: Effort
+    baseline: Recipe
+    listen: Listener
+    budget_seconds: float | None = None
+    started: float = field(default_factory=time.monotonic)
+    known: dict[str, Trial] = field(default_factory=dict)
+
+    @property
+    def goal(self) -> Goal:
+        """What the study is after."""
+        return self.bench.goal
+
+    @property
+    def bench(self) -> Bench:
+        """What candidates are held to."""
+        return self.runner.bench
+
+    @property
+    def executor(self) -> LocalExecutor:
+        """Where the work is done."""
+        return self.runner.executor
+
+    @property
+    def pace(self) -> Pace:
+        """How much work is spent."""
+        return PACES[self.effort]
+
+    def key(self, recipe: Recipe) -> str:
+        """Return what a trial is kept under: the recipe, and all that its figures depend on."""
+        return digest.of_value(
+            {
+                "recipe": recipe.to_json(),
+                "source": self.runner.source.identity(),
+                "data": self.runner.data_digest,
+                "goal": self.goal.to_json(),
+                "seed": self.bench.seed,
+                "effort": str(self.effort),
+                "machine": this_machine().digest(),
+                "versions": versions(),
+            }
+        )[:32]
+
+    def take(self, recipe: Recipe, *, is_baseline: bool = False) -> Trial:
+        """Return the trial of `recipe`: from the ledger where it was made before, else made now."""
+        key = self.key(recipe)
+        trial = self.ledger.get(key)
+        if trial is None or self._may_go_otherwise(trial):
+            self.listen(TrialStarted(str(recipe), len(self.known), self._seconds_left()))
+            started = time.monotonic()
+            made = self._carry_out(key, recipe, is_baseline=is_baseline)
+            trial = self.ledger.record(replace(made, seconds=time.monotonic() - started))
+        self.known[str(recipe)] = trial
+        self._tell(trial)
+        return trial
+
+    def _may_go_otherwise(self, trial: Trial) -> bool:
+        """Say whether a trial of an earlier run is worth another try: it was dropped, or had less time."""
+        given = trial.facts.get("step_seconds")
+        unseen = trial.state == "dropped" and trial.evaluation is None
+        return unseen or (isinstance(given, int | float) and given < self.runner.step_seconds)
+
+    def _carry_out(self, key: str, recipe: Recipe, *, is_baseline: bool) -> Trial:
+        progress = None if is_baseline else self._pulse
+        try:
+            self.runner.check(recipe)
+            model = self.runner.prepare(
+                recipe.steps,
+                runtime=recipe.runtime,
+                settings=recipe.settings,
+                progress=progress,
+            )
+            if isinstance(model, Declined):
+                return Trial(key, recipe, "declined", f"{model.step.name}: {model.reason}")
+            evaluation = self._evaluate(
+                model, recipe, judged=0 if is_baseline else None, progress=progress
+            )
+        except (MetricError, OutputError, Cancelled):
+            raise  # it would be the same for every candidate
+        except StepTimeoutError as error:
+            facts = {"step_seconds": self.runner.step_seconds}
+            return Trial(key, recipe, "failed", gist(error), None, facts)
+        except StropError as error:
+            return Trial(key, recipe, "failed", gist(error))
+        if evaluation.fidelity is None and not is_baseline:
+            reason = "its time is so far behind the best that quality was not looked at"
+            return Trial(key, recipe, "dropped", reason, evaluation, dict(model.facts))
+        reason = ""
+        if evaluation.fidelity and not is_baseline:
+            reason = self.goal.shortfall(evaluation.fidelity) or ""
+        return Trial(key, recipe, "done", reason, evaluation, dict(model.facts))
+
+    def _pulse(self, fraction: float, note: str) -> None:
+        """End what takes long once the budget is used up."""
+        if self.is_over():
+            raise Cancelled("the budget is used up")
+
+    def _evaluate(
+        self,
+        model: Model,
+        recipe: Recipe,
+        *,
+        judged: int | None,
+        progress: Progress | None,
+    ) -> Evaluation:
+        found: Evaluation = self.executor.call(
+            self.lane(recipe),
+            f"{_TASKS}:evaluate",
+            model,
+            recipe.runtime,
+            recipe.settings,
+            self.bench,
+            judged=self.pace.judged if judged is None else judged,
+            judging_seconds=self.pace.judging_seconds,
+            seconds=self.pace.timing_seconds,
+            batch_sizes=self.goal.batch_sizes,
+            hopeless_ms=self._hopeless_ms() if judged is None else math.inf,
+            timeout_seconds=self.runner.step_seconds,
+            progress=progress,
+        )
+        if self.goal.minimize in ("memory", "cold-start"):
+            costs = self.costs(model, recipe, repeats=1)
+            found = replace(found, measurements={**found.measurements, **costs})
+        return found
+
+    def _hopeless_ms(self) -> float:
+        """Return the milliseconds a call from which on a candidate is so far behind that its quality does not matter."""
+        best = self.best_of(self.known.values())
+        if best is None or best.evaluation is None or self.goal.minimize != "latency":
+            return math.inf
+        measured = best.evaluation.objective(self.goal)
+        return self.pace.hopeless * measured.value if measured else math.inf
+
+    def costs(self, model: Model, recipe: Recipe, *, repeats: int = 3) -> dict[str, Measurement]:
+        """Return cold start and memory, each in processes of their own; one where TensorFlow takes its ten seconds."""
+        if registry.runtimes.get(recipe.runtime).loads_tensorflow:
+            repeats = 1
+        found: dict[str, Measurement] = self.executor.call(
+            "light",
+            "strop.engine.measure:process_costs",
+            model, recipe.runtime, recipe.settings,
+            batch=self.goal.batch, repeats=repeats, timeout_seconds=self.runner.step_seconds,
+        )  # fmt: skip
+        return found
+
+    def lane(self, recipe: Recipe) -> str:
+        """Return the lane a recipe is measured in: one an engine, since engines' threads fight within a process."""
+        kind = registry.runtimes.get(recipe.runtime)
+        if kind.loads_tensorflow:
+            # TensorFlow's threads and auto-clustering are settings of the whole process.
+            return f"tensorflow threads={recipe.settings.get('threads', 0)} auto={recipe.settings.get('jit') == 'auto'}"
+        return recipe.runtime
+
+    def drop(self, recipe: Recipe, reason: str) -> None:
+        """Keep that a recipe was not tried, and why."""
+        key = self.key(recipe)
+        trial = self.ledger.get(key) or self.ledger.record(Trial(key, recipe, "dropped", reason))
+        self.known[str(recipe)] = trial
+        self._tell(trial)
+
+    def reject(self, trial: Trial, reason: str) -> None:
+        """Keep why a finalist is out, so that it is none again."""
+        self.listen(Note(f"{trial.recipe}: {reason}"))
+        self.known[str(trial.recipe)] = self.ledger.record(replace(trial, reason=reason))
+
+    def is_over(self) -> bool:
+        """Say whether the budget for trials is used up."""
+        if self.budget_seconds is None:
+            return False
+        # A quarter is kept back for the final, without which nothing is proved.
+        return time.monotonic() - self.started > 0.75 * self.budget_seconds
+
+    def _seconds_left(self) -> float | None:
+        if self.budget_seconds is None:
+            return None
+        return max(self.budget_seconds - (time.monotonic() - self.started), 0.0)
+
+    def meets(self, trial: Trial) -> bool:
+        """Say whether a candidate keeps the limits, as far as it was judged."""
+        judged = trial.evaluation is not None and trial.evaluation.fidelity is not None
+        return trial.state == "done" and judged and not trial.reason
+
+    def value(self, trial: Trial) -> float:
+        """Return what is minimized: the smaller the better, throughput turned over."""
+        return self.value_of(trial.evaluation) if trial.evaluation else float("inf")
+
+    def value_of(self, evaluation: Evaluation) -> float:
+        """Return what is minimized in `evaluation`; infinite where it was not measured."""
+        measured = evaluation.objective(self.goal)
+        if measured is None:
+            return float("inf")
+        return 1 / measured.value if self.goal.minimize == "throughput" else measured.value
+
+    def ranked(self) -> list[Trial]:
+        """Return the trials that keep the limits, best first."""
+        fit = [trial for trial in self.known.values() if self.meets(trial)]
+        return sorted(fit, key=self.value)
+
+    def best_of(self, trials: Iterable[Trial]) -> Trial | None:
+        """Return the best of `trials` that keep the limits; None where none does."""
+        fit = [trial for trial in trials if self.meets(trial)]
+        return min(fit, key=self.value, default=None)
+
+    def _tell(self, trial: Trial) -> None:
+        measured = trial.evaluation.objective(self.goal) if trial.evaluation else None
+        baseline = self.known.get(str(self.baseline))
+        gain = None
+        if measured and baseline and baseline.evaluation:
+            gain = self.value(baseline) / self.value(trial)
+        fidelity = trial.evaluation.fidelity if trial.evaluation else None
+        self.listen(
+            TrialFinished(
+                trial.number,
+                str(trial.recipe),
+                trial.state,
+                trial.reason,
+                measured.value if measured else None,
+                measured.unit if measured else "",
+                gain,
+                fidelity.drop.value if fidelity else None,
+                self.meets(trial) or trial.recipe == self.baseline,
+            )
+        )
+
+    def with_costs(self, trial: Trial, model: Model) -> Trial:
+        """Return the trial with cold start and memory beside its other figures."""
+        if trial.evaluation is None or "cold_start" in trial.evaluation.measurements:
+            return trial
+        try:
+            costs = self.costs(model, trial.recipe)
+        except TrialError as error:
+            self.listen(Note(f"cold start and memory could not be measured: {gist(error)}"))
+            return trial
+        measurements = {**trial.evaluation.measurements, **costs}
+        complete = replace(trial, evaluation=replace(trial.evaluation, measurements=measurements))
+        self.known[str(trial.recipe)] = self.ledger.record(complete)
+        return self.known[str(trial.recipe)]
+
+    def confirmed_of(self, trial: Trial, model: Model) -> Fidelity:
+        """Return the quality of `model` on *confirm*, which nothing was chosen by."""
+        found: Fidelity = self.executor.call(
+            self.lane(trial.recipe), f"{_TASKS}:confirm",
+            model, trial.recipe.runtime, trial.recipe.settings, self.bench,
+            timeout_seconds=self.runner.step_seconds,
+        )  # fmt: skip
+        return found
