@@ -1,13 +1,21 @@
 """Bad input on the command line: a clear error, the right exit code, no traceback, nothing left behind."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
+
+from strop import Request, inspect, verify
+from strop.core.errors import ModelError, SamplesError
+from strop.core.model import Form
+from tests.models import onnx_dense
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -175,6 +183,92 @@ def test_a_recipe_with_mistakes_tells_all_of_them(tmp_path, digits):
     assert contents(tmp_path) == ["bad.toml", "digits.keras", "digits.npz"]
 
 
+AS_IT_IS = 'strop = 1\n[runtime]\nname = "onnxruntime"\n'
+
+
+@pytest.fixture
+def dense(tmp_path):
+    """A folder with an ONNX model and a recipe that runs it as it is."""
+    onnx_dense(tmp_path / "dense.onnx")
+    (tmp_path / "as_it_is.toml").write_text(AS_IT_IS)
+    return tmp_path
+
+
+def test_a_recipe_and_a_model_in_the_wrong_order(dense):
+    (dense / "model.keras").write_bytes(b"PK\x03\x04\xff\xfe")
+    done = strop("apply", "model.keras", "as_it_is.toml", folder=dense)
+    refused(done, "RecipeError: 'model.keras' is no recipe: it holds no text.")
+    assert "  strop apply recipe.toml model.keras" in done.stderr
+
+
+def test_a_recipe_that_is_a_folder(dense):
+    refused(
+        strop("apply", ".", "dense.onnx", folder=dense), "RecipeError: '.' is a folder, no recipe."
+    )
+
+
+def test_a_recipe_that_is_not_there(dense):
+    refused(
+        strop("apply", "absent.toml", "dense.onnx", folder=dense),
+        "RecipeError: there is no recipe 'absent.toml'.",
+    )
+
+
+def test_a_recipe_for_what_is_only_shown_for_comparison(dense):
+    (dense / "bad.toml").write_text('strop = 1\n[runtime]\nname = "keras_predict"\n')
+    done = strop("apply", "bad.toml", "dense.onnx", folder=dense)
+    refused(done, "RecipeError: the runtime 'keras_predict' is only measured beside the others")
+
+
+@pytest.mark.parametrize(
+    "command", [("apply", "as_it_is.toml", "dense.onnx"), ("demo",)], ids=["apply", "demo"]
+)
+@pytest.mark.parametrize("output", ["letter", "letter/inside"])
+def test_results_that_would_have_to_lie_in_a_file(dense, command, output):
+    (dense / "letter").write_text("dear aunt")
+    done = strop(*command, "--output", output, folder=dense)
+    refused(done, "OutputError: 'letter' is a file; the results need a folder.")
+    assert (dense / "letter").read_text() == "dear aunt"
+
+
+@pytest.mark.parametrize("command", ["verify", "bench"])
+@pytest.mark.parametrize(
+    "text", ['{"strop_certificate": 1}', "[]", "null", "{", '{"strop_certificate": 1, "model": 7}']
+)
+def test_a_certificate_that_is_none(dense, command, text):
+    (dense / "best").mkdir()
+    (dense / "best" / "certificate.json").write_text(text)
+    arguments = ("best",) if command == "verify" else ("best", "dense.onnx")
+    refused(
+        strop(command, *arguments, folder=dense),
+        "ModelError: 'best/certificate.json' can't be read as a certificate.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--rounds", "1"), "ParameterError: two rounds at least are needed, not 1"),
+        (("--batch", "0"), "ParameterError: the batch size must be from 1 up, not 0"),
+        (("--seed", "-1"), "ParameterError: the seed must be from 0 to 4294967295, not -1"),
+    ],
+)
+def test_a_comparison_that_can_not_be(dense, options, told):
+    refused(strop("bench", "dense.onnx", "dense.onnx", *options, folder=dense), told)
+
+
+def test_what_the_operating_system_refuses_is_told_in_a_line(dense):
+    """As in a folder that somebody removed meanwhile."""
+    command = (
+        f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m strop bench a.onnx b.onnx"
+    )
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=dense, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    refused(done, "No such file or directory")
+
+
 @pytest.mark.slow
 def test_a_model_whose_answers_are_not_numbers(tmp_path):
     code = (
@@ -184,7 +278,8 @@ def test_a_model_whose_answers_are_not_numbers(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True)
     done = strop("optimize", "nan.keras", "--effort", "quick", folder=tmp_path)
-    refused(done, "is not finite: 100.0% of its values are NaN or infinite", code=3)
+    refused(done, "is not finite: 100.0% of its values are NaN or infinite")
+    assert contents(tmp_path) == ["nan.keras"]
 
 
 @pytest.mark.slow
@@ -198,3 +293,131 @@ def test_a_lambda_layer_is_refused_and_the_way_to_allow_it_named(tmp_path):
     done = strop("optimize", "lambda.keras", folder=tmp_path)
     refused(done, "UnsafeModelError: ")
     assert "--allow lambda" in done.stderr
+
+
+def doubling(folder):
+    """Save an ONNX model of one operation, which is read without TensorFlow; return its path."""
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 2]) for n in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "double", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "double.onnx")
+    return folder / "double.onnx"
+
+
+def keras_model(folder, code, name="model.keras"):
+    """Save the model that `code` builds as ``m``, in a process of its own."""
+    program = f"import keras, numpy as np\nfrom keras import layers\n{code}\nm.save({name!r})\n"
+    subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+@pytest.mark.parametrize("suffix", ["h5", "tflite", "onnx", "pb"])
+def test_a_file_cut_short(tmp_path, made, suffix, share):
+    form = {"tflite": Form.LITERT, "onnx": Form.ONNX, "pb": Form.GRAPH_DEF}
+    if suffix == "h5":
+        keras_model(tmp_path, "m = keras.Sequential([keras.Input((3,)), layers.Dense(2)])", "m.h5")
+        whole = (tmp_path / "m.h5").read_bytes()
+    else:
+        whole = made.of_form(form[suffix]).path.read_bytes()
+    (tmp_path / f"model.{suffix}").write_bytes(whole[: int(share * len(whole))])
+    done = strop("optimize", f"model.{suffix}", folder=tmp_path)
+    refused(done, f"model.{suffix}")
+    assert "ModelError: " in done.stderr
+    assert not (tmp_path / "model-strop").exists()
+
+
+def test_reading_that_takes_for_ever_is_ended_and_the_file_blamed(digits):
+    """As HDF5's library does with some damaged files; here with a limit no reading can keep."""
+    with pytest.raises(ModelError, match="gave no answer") as caught:
+        inspect(digits.model, request=Request(step_seconds=0.05))
+    assert "probably damaged" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_limit_that_nothing_can_meet_names_the_nearest_miss(tmp_path, digits):
+    digits.copied_to(tmp_path)
+    options = ("--effort", "quick", "--runtime", "litert", "--min-sqnr", "400", "--max-drop", "0")
+    done = strop("optimize", "digits.keras", "--data", "digits.npz", *options, folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "nothing met the limits; the nearest was" in done.stdout
+    folder = tmp_path / "digits-strop"
+    assert (folder / "report.md").exists()
+    assert not (folder / "best").exists()
+
+
+METRICS = {
+    "fails": ("def score(outputs, targets):\n    raise RuntimeError('no idea')\n", "no idea"),
+    "nan": ("def score(outputs, targets):\n    return float('nan')\n", "nan"),
+    "text": ("def score(outputs, targets):\n    return 'good'\n", "'good'"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", METRICS)
+def test_a_metric_that_fails(tmp_path, digits, wrong):
+    code, told = METRICS[wrong]
+    digits.copied_to(tmp_path)
+    (tmp_path / "mine.py").write_text(code)
+    options = ("--data", "digits.npz", "--metric", "mine:score", "--effort", "quick")
+    done = strop("optimize", "digits.keras", *options, folder=tmp_path)
+    refused(done, "MetricError: ")
+    assert "mine:score" in done.stderr
+    assert told in done.stderr
+    assert contents(tmp_path) == ["digits.keras", "digits.npz", "mine.py"]
+
+
+DATA = {
+    "ends its process": "import os\ndef samples():\n    os._exit(7)\n",
+    "aborts": "import os\ndef samples():\n    os.abort()\n",
+    "never returns": "import time\ndef samples():\n    time.sleep(600)\n",
+}
+
+
+@pytest.mark.parametrize("wrong", DATA)
+def test_a_function_of_samples_that_takes_its_process_down(tmp_path, monkeypatch, wrong):
+    (tmp_path / "mine.py").write_text(DATA[wrong])
+    monkeypatch.chdir(tmp_path)
+    model = doubling(tmp_path)
+    limit = 10.0 if wrong == "never returns" else 120.0
+
+    with pytest.raises(SamplesError, match="'mine:samples' can't be read") as caught:
+        verify(model, model, "mine:samples", request=Request(step_seconds=limit))
+
+    assert "The function must return" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_model_of_texts(tmp_path):
+    keras_model(
+        tmp_path,
+        "v = layers.TextVectorization(output_sequence_length=4, vocabulary=['a', 'b'])\n"
+        "m = keras.Sequential([keras.Input((1,), dtype='string', name='text'), v])",
+    )
+    done = strop("optimize", "model.keras", folder=tmp_path)
+    refused(done, "ModelError: ")
+    assert "text" in done.stderr
+    assert "string" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare to make a small disk")
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path, digits):
+    digits.copied_to(tmp_path)
+    small = tmp_path / "small"
+    small.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=300k none {small} && "
+        f"{sys.executable} -m strop optimize digits.keras --data digits.npz --effort quick "
+        f"--output {small}/out; code=$?; ls {small}/out; exit $code"
+    )
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "CUDA_VISIBLE_DEVICES": "-1"},
+    )  # fmt: skip
+    if "unshare failed" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("no small disk can be made here")
+    refused(done, "OutputError: ")
+    assert "free some room" in done.stderr

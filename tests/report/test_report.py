@@ -30,22 +30,44 @@ def test_trials_csv_has_every_trial_with_its_state(result):
         assert row["reason"] or row["state"] in ("best", "baseline", "kept", "compared"), row
 
 
-def test_the_page_asks_nothing_of_the_network_and_its_scripts_do_not_fail(result, tmp_path):
+def opened(page, scratch):
+    """Return a page as headless Chromium sees it after its scripts ran, and what they wrote to the console."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        pytest.skip("no Chromium to open the report in")
-    log = tmp_path / "net.json"
+        pytest.skip("no Chromium to open the page in")
     done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'p'}",
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={scratch / 'p'}",
          "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--virtual-time-budget=5000",
-         f"--log-net-log={log}", "--dump-dom", (result.folder / "report.html").as_uri()],
+         "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=90, check=True,
     )  # fmt: skip
-    assert [line for line in done.stderr.splitlines() if ":CONSOLE" in line] == []
-    assert "<svg" in done.stdout
+    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+
+def test_the_page_asks_nothing_of_the_network_and_its_scripts_do_not_fail(result, tmp_path):
+    seen, said = opened(result.folder / "report.html", tmp_path)
+    assert said == []
+    assert "<svg" in seen
     page = (result.folder / "report.html").read_text()
     assert re.findall(r"<(?:script|img|iframe)[^>]+src=[\"']?https?:", page) == []
     assert re.findall(r"<link[^>]+href=[\"']?https?:", page) == []
+
+
+# What the frame shows is told by the page around it, since a dumped page holds a frame as it was written.
+_LOOK_INTO_FRAME = """<script>addEventListener("load", () => setTimeout(() => {
+  const inside = document.querySelector("iframe").contentDocument;
+  document.title = [inside.querySelectorAll("table tbody tr").length, inside.querySelectorAll("svg").length].join();
+}, 2000))</script>"""
+
+
+def test_in_a_notebook_the_result_shows_the_table_and_the_picture(result, tmp_path):
+    cell = f"<!doctype html><body>{result._repr_html_()}{_LOOK_INTO_FRAME}</body>"
+    (tmp_path / "cell.html").write_text(cell)
+    seen, said = opened(tmp_path / "cell.html", tmp_path)
+    assert said == []
+    rows, pictures = map(int, re.search(r"<title>(\d+),(\d+)</title>", seen).groups())
+    assert rows >= len(result.outcome.trials)
+    assert pictures > 0
 
 
 def test_the_artifact_answers_as_its_certificate_says(result):

@@ -58,7 +58,7 @@ def _strop() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors of ours are printed without a traceback."""
+    """Run the command line; errors of ours, and what the system refuses, are printed without a traceback."""
     # Before any engine is imported, here or in a worker.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -78,3 +78,8 @@ def main() -> None:
     except StropError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # The system's refusal (a folder that is gone, a disk that fails) is no bug of ours, wherever it struck.
+        place = f": '{error.filename}'" if error.filename else ""
+        click.echo(f"{error.strerror or error}{place}", err=True)
+        sys.exit(2)

@@ -8,21 +8,24 @@ from typing import Any
 
 import click
 
-from strop.cli.options import options_of, preparation_of, source_options
+from strop.cli.options import goal_of, limit_options, options_of, preparation_of, source_options
 
 
 @click.command()
 @click.argument("recipe")
 @click.argument("model")
 @source_options
+@limit_options
 @click.option("--output", help="folder for what is made")
 def command(recipe: str, model: str, **given: Any) -> None:
     """Carry out the recipe in a TOML file on a model, without a search."""
     from strop.api import Request, apply
     from strop.cli.live import listener
+    from strop.core.evaluation import Fidelity
     from strop.report.artifact import read_certificate
 
     request = Request(
+        goal_of(given),
         seed=given["seed"],
         options=options_of(given),
         preparation=preparation_of(given),
@@ -37,5 +40,5 @@ def command(recipe: str, model: str, **given: Any) -> None:
             request=request,
             listen=listen,
         )
-    fidelity = read_certificate(folder)["fidelity"]
-    click.echo(f"{folder}: {fidelity['drop_of']} drops by {fidelity['drop']['value']:.4g}")
+    fidelity = Fidelity.from_json(read_certificate(folder)["fidelity"])
+    click.echo(f"{folder}: {fidelity.drop_of} drops by {fidelity.drop.value:.4g}")

@@ -28,9 +28,9 @@ def command(output: str, effort: str) -> None:
     from strop.core.contracts import Effort
     from strop.engine.demo import digits_case
     from strop.engine.executors.local import LocalExecutor
+    from strop.report.folder import made_folder
 
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(Path(output))
     model, data = folder / "digits.keras", folder / "digits.npz"
     if not (model.exists() and data.exists()):
         click.echo("training a small convnet on 1,797 handwritten digits ...")

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from strop.cli.options import options_of, source_options
+from strop.cli.options import model_options, options_of
 
 
 @click.command()
 @click.argument("model")
-@source_options
+@model_options
 def command(model: str, **given: Any) -> None:
     """Say what MODEL is: form, signature, size, operations, and which engines can run it."""
     from strop.api import Request, inspect

@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
+from strop.core.figures import spelled
 from strop.search.events import (
     Event,
     Listener,
     Note,
     StageStarted,
-    StudyFinished,
     TrialFinished,
     TrialStarted,
 )
@@ -28,7 +28,7 @@ _SHOWN = 12
 def listener(*, as_json: bool = False) -> Iterator[Listener]:
     """Give what listens to a study: it shows what happens until the study ends."""
     if as_json:
-        yield lambda event: click.echo(json.dumps(event.to_json()))
+        yield lambda event: click.echo(json.dumps(spelled(event.to_json())))
     elif sys.stdout.isatty():
         with _Table() as table:
             yield table.show
@@ -46,17 +46,21 @@ def _plain(event: Event) -> None:
 def _finished_line(event: Any) -> str:
     if event.objective is None:
         return f"  {event.number:3d}  {event.state:9s} {event.recipe}: {event.reason}"
-    mark = "ok  " if event.meets_goal else "over"
+    mark = "ok  " if event.meets_goal else "over" if _is_judged(event) else "    "
     gain = f"{event.gain:6.2f}x" if event.gain else ""
     reason = f"  ({event.reason})" if event.reason else ""
     return f"  {event.number:3d}  {mark} {event.objective:10.4g} {event.unit:5s} {gain}  {event.recipe}{reason}"
+
+
+def _is_judged(event: TrialFinished) -> bool:
+    """Say whether quality was looked at: it is not for what is only shown beside the others."""
+    return event.drop is not None
 
 
 _LINES: dict[type[Event], Callable[[Any], str]] = {
     Note: lambda event: f"  {event.text}",
     StageStarted: lambda e: f"{e.name}{f': {e.total} to try' if e.total else ''}",
     TrialFinished: _finished_line,
-    StudyFinished: lambda event: f"done: {event.headline}",
 }
 
 
@@ -142,7 +146,7 @@ class _Table:
         measured = [t for t in self._trials if t.gain is not None]
         ranked = sorted(measured, key=lambda t: (not t.meets_goal, -(t.gain or 0)))
         for trial in ranked[:_SHOWN]:
-            style = "" if trial.meets_goal else "red"
+            style = "red" if _is_judged(trial) and not trial.meets_goal else ""
             table.add_row(
                 f"{trial.gain:.2f}×",
                 f"{trial.objective:.4g} {trial.unit}",

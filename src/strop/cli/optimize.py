@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from strop.cli.options import (
-    numbers_of,
+    goal_of,
+    limit_options,
     options_of,
     preparation_of,
     seconds_of,
@@ -20,33 +21,13 @@ from strop.cli.options import (
 @click.command()
 @click.argument("model")
 @source_options
-@click.option(
-    "--max-drop",
-    type=float,
-    default=0.01,
-    show_default=True,
-    help="the most that quality may drop",
-)
+@limit_options
 @click.option(
     "--minimize",
     type=click.Choice(["latency", "throughput", "size", "memory", "cold-start"]),
     default="latency",
     show_default=True,
 )
-@click.option(
-    "--batch",
-    "batch_sizes",
-    default="1",
-    show_default=True,
-    help="batch sizes; the first decides",
-)
-@click.option("--metric", help="accuracy, top_k(k=3), auc, mae, rmse, mean_iou or module:function")
-@click.option(
-    "--confidence",
-    type=float,
-    help="hold the limit for the drop's upper bound at this level",
-)
-@click.option("--min-sqnr", type=float, help="least signal-to-quantization-noise ratio in dB")
 @click.option(
     "--effort",
     type=click.Choice(["quick", "standard", "thorough"]),
@@ -75,17 +56,9 @@ def command(model: str, **given: Any) -> None:
     from strop.api import Request, optimize
     from strop.cli.live import listener
     from strop.core.contracts import Effort
-    from strop.core.evaluation import Goal
 
     request = Request(
-        Goal(
-            given["minimize"],
-            given["max_drop"],
-            given["confidence"],
-            given["min_sqnr"],
-            numbers_of(given["batch_sizes"], "batch size"),
-            given["metric"],
-        ),
+        goal_of(given),
         Effort(given["effort"]),
         seconds_of(given["budget"]),
         given["seed"],
@@ -116,7 +89,7 @@ def finish(result: Any, *, as_json: bool) -> None:
                 f"  {result.folder / 'best'}          strop.load({str(result.folder / 'best')!r})"
             )
         click.echo(f"  {result.folder / 'report.html'}   open it in a browser")
-    if outcome.best is None:
-        sys.exit(1)
-    if outcome.interrupted and outcome.by_user:
+    if outcome.by_user:
         sys.exit(130)
+    if outcome.best is None:
+        sys.exit(3 if outcome.nothing_ran else 1)

@@ -2,57 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 import click
 
 from strop.core.errors import ParameterError
+from strop.core.evaluation import Goal
 from strop.core.signature import Shape
 from strop.data.raw import Preparation
 from strop.graph.reading import Options
 
+_MODEL = (
+    click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        help="full shape of an input: NAME=1,128",
+    ),
+    click.option("--inputs", help="tensor names to take as inputs, with commas"),
+    click.option("--outputs", help="tensor names to take as outputs, with commas"),
+    click.option("--signature", help="which signature of a SavedModel"),
+    click.option(
+        "--allow",
+        multiple=True,
+        help="admit what is refused by default: lambda, file-ops, python-ops, external-data",
+    ),
+)
+_SAMPLES = (
+    click.option(
+        "--data",
+        help="samples: .npz, .npy, a folder of images, a saved dataset, or module:function",
+    ),
+    click.option("--scale", help="factor for float inputs, e.g. 1/255"),
+    click.option(
+        "--preprocess",
+        type=click.Choice(["tf", "torch", "caffe"]),
+        help="Keras' preprocess_input mode, for pixels 0..255",
+    ),
+)
+_SEED = click.option(
+    "--seed", type=int, default=0, show_default=True, help="for every random choice"
+)
+_LIMITS = (
+    click.option(
+        "--max-drop",
+        type=float,
+        default=0.01,
+        show_default=True,
+        help="the most that quality may drop",
+    ),
+    click.option(
+        "--batch",
+        "batch_sizes",
+        default="1",
+        show_default=True,
+        help="batch sizes; the first decides",
+    ),
+    click.option(
+        "--metric", help="accuracy, top_k(k=3), auc, mae, rmse, mean_iou or module:function"
+    ),
+    click.option(
+        "--confidence",
+        type=float,
+        help="hold the limit for the drop's upper bound at this level",
+    ),
+    click.option("--min-sqnr", type=float, help="least signal-to-quantization-noise ratio in dB"),
+)
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say more about a model."""
+    return _with(function, _MODEL)
+
 
 def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say more about a source and its samples."""
-    for option in reversed(
-        [
-            click.option(
-                "--data",
-                help="samples: .npz, .npy, a folder of images, a saved dataset, or module:function",
-            ),
-            click.option("--scale", help="factor for float inputs, e.g. 1/255"),
-            click.option(
-                "--preprocess",
-                type=click.Choice(["tf", "torch", "caffe"]),
-                help="Keras' preprocess_input mode, for pixels 0..255",
-            ),
-            click.option(
-                "--shape",
-                "shapes",
-                multiple=True,
-                help="full shape of an input: NAME=1,128",
-            ),
-            click.option("--inputs", help="tensor names to take as inputs, with commas"),
-            click.option("--outputs", help="tensor names to take as outputs, with commas"),
-            click.option("--signature", help="which signature of a SavedModel"),
-            click.option(
-                "--allow",
-                multiple=True,
-                help="admit what is refused by default: lambda, file-ops, python-ops, external-data",
-            ),
-            click.option(
-                "--seed",
-                type=int,
-                default=0,
-                show_default=True,
-                help="for every random choice",
-            ),
-        ]
-    ):
+    """Add the options that say more about a model and its samples."""
+    return _with(function, (*_SAMPLES, *_MODEL, _SEED))
+
+
+def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what an optimized model is held to."""
+    return _with(function, _LIMITS)
+
+
+def _with(
+    function: Callable[..., Any], options: Sequence[Callable[..., Callable[..., Any]]]
+) -> Callable[..., Any]:
+    for option in reversed(options):
         function = option(function)
     return function
+
+
+def goal_of(given: dict[str, Any]) -> Goal:
+    """Return what an optimized model is held to."""
+    return Goal(
+        given.get("minimize", "latency"),
+        given["max_drop"],
+        given["confidence"],
+        given["min_sqnr"],
+        numbers_of(given["batch_sizes"], "batch size"),
+        given["metric"],
+    )
 
 
 def options_of(given: dict[str, Any]) -> Options:

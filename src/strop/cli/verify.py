@@ -14,11 +14,18 @@ from strop.cli.options import options_of, preparation_of, source_options
 @click.argument("original")
 @click.argument("candidate", required=False)
 @source_options
-@click.option("--max-drop", type=float, help="the most that quality may drop  [default: 0.01]")
+@click.option(
+    "--max-drop",
+    type=float,
+    help="the most that quality may drop  [default: 0.01; the certificate's for a lone artifact]",
+)
 @click.option("--tolerance", type=float, help="the largest absolute difference of any output")
 @click.option("--metric", help="accuracy, top_k(k=3), auc, mae, rmse, mean_iou or module:function")
 def command(original: str, candidate: str | None, **given: Any) -> None:
-    """Hold CANDIDATE's answers to ORIGINAL's; a lone artifact is held to its certificate."""
+    """Hold CANDIDATE's answers to ORIGINAL's; a lone artifact is held to its certificate.
+
+    With --data, a lone artifact's answers are judged too, beside the original's figure in the certificate.
+    """
     from strop.api import Request, verify
 
     request = Request(
@@ -43,6 +50,8 @@ def command(original: str, candidate: str | None, **given: Any) -> None:
 
 
 def _print_fidelity(fidelity: Any) -> None:
+    from strop.report.words import percent
+
     click.echo(f"on {fidelity.samples} samples:")
     for output in fidelity.outputs:
         agree = (
@@ -54,9 +63,9 @@ def _print_fidelity(fidelity: Any) -> None:
         )
     if fidelity.metric and fidelity.baseline_metric:
         click.echo(
-            f"  {fidelity.drop_of}: {fidelity.baseline_metric.value:.4f} -> {fidelity.metric.value:.4f}"
+            f"  {fidelity.metric_of}: {fidelity.baseline_metric.value:.4f} -> {fidelity.metric.value:.4f}"
         )
     drop = fidelity.drop
     click.echo(
-        f"  drop ({fidelity.drop_of}): {drop.value:.4g}, between {drop.low:.4g} and {drop.high:.4g} at {drop.confidence:.0%}"
+        f"  drop ({fidelity.drop_of}): {drop.value:.4g}, between {drop.low:.4g} and {drop.high:.4g} at {percent(drop.confidence)}"
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,46 @@ import numpy as np
 
 from strop.core import digest, registry
 from strop.core.contracts import Predictor
-from strop.core.errors import ModelError, message
-from strop.core.evaluation import Fidelity
+from strop.core.errors import ModelError, RecipeError, message
+from strop.core.evaluation import Fidelity, Measurement
+from strop.core.figures import spelled
 from strop.core.model import Model, digest_of
 from strop.core.parameters import Value
 from strop.core.recipe import Recipe
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.ledger import Trial
 from strop.engine.machine import this_machine, versions
 from strop.engine.outcome import Circumstances, Outcome
-from strop.engine.store import no_room
+from strop.engine.store import draft_in, no_room, sweep_drafts
 from strop.report.snippets import readme
 
 CERTIFICATE = "certificate.json"
 REFERENCE = "reference.npz"
 _FORMAT = 1
+_DRAFT = ".best-"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an artifact is written from.
+
+    Attributes:
+        model: The model.
+        recipe: How it was made, and is run.
+        source: What it was made of.
+        source_name: The source's name for people.
+        fidelity: How well its answers survived; None where that could not be found out.
+        command: What does it again.
+        more: What else the certificate tells, plain values by name.
+    """
+
+    model: Model
+    recipe: Recipe
+    source: Model
+    source_name: str
+    fidelity: Fidelity | None
+    command: str
+    more: Mapping[str, Any]
 
 
 def write_artifact(
@@ -44,90 +70,87 @@ def write_artifact(
     assert best is not None  # noqa: S101 - only a winner is written
     assert model is not None  # noqa: S101
     pair = outcome.pair_of(best)
-    extra = {
-        "measurements": best.evaluation.to_json()["measurements"] if best.evaluation else {},
+    more = {
+        "measurements": _measurements(best),
         "baseline": {
             "recipe": str(outcome.baseline.recipe),
-            "measurements": (
-                outcome.baseline.evaluation.to_json() if outcome.baseline.evaluation else {}
-            ),
+            "measurements": _measurements(outcome.baseline),
         },
         "paired": pair.to_json() if pair else None,
         "goal": circumstances.goal.to_json(),
         "synthetic_samples": circumstances.synthetic,
     }
-    _write(
-        folder, model, best.recipe, circumstances.source, circumstances.source_name,
-        outcome.confirmed, executor, circumstances.command, extra,
+    made = Made(
+        model, best.recipe, circumstances.source, circumstances.source_name,
+        outcome.confirmed, circumstances.command, more,
     )  # fmt: skip
+    write_model(folder, made, executor)
 
 
-def write_model(
-    folder: Path,
-    model: Model,
-    recipe: Recipe,
-    source: Model,
-    source_name: str,
-    fidelity: Fidelity,
-    executor: LocalExecutor,
-    command: str,
-) -> None:
-    """Write what one recipe made into `folder`."""
-    _write(folder, model, recipe, source, source_name, fidelity, executor, command, {})
+def _measurements(trial: Trial) -> dict[str, Any]:
+    found = trial.evaluation.measurements if trial.evaluation else {}
+    return {name: measured.to_json() for name, measured in found.items()}
 
 
-def _write(
-    folder: Path,
-    model: Model,
-    recipe: Recipe,
-    source: Model,
-    source_name: str,
-    fidelity: Fidelity | None,
-    executor: LocalExecutor,
-    command: str,
-    extra: dict[str, Any],
-) -> None:
+def write_model(folder: Path, made: Made, executor: LocalExecutor) -> None:
+    """Write an artifact into `folder`, in place of an earlier one, whole or not at all.
+
+    Raises:
+        OutputError: If there is no room.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".best-", dir=folder.parent))
-        draft.chmod(0o755)
-        kept = _copied(model, draft)
-        executor.call(
-            _lane(recipe), "strop.report.artifact:write_reference", kept, recipe.runtime, recipe.settings, str(draft),
-            timeout_seconds=300,
-        )  # fmt: skip
-        certificate = {
-            "strop_certificate": _FORMAT,
-            "source": {
-                "name": source_name,
-                "form": str(source.form),
-                "digest": source.digest,
-            },
-            "model": replace(kept, path=kept.path.relative_to(draft)).to_json(),
-            "recipe": recipe.to_json(),
-            "recipe_line": str(recipe),
-            "fidelity": fidelity.to_json() if fidelity else None,
-            "machine": this_machine().to_json(),
-            "versions": versions(),
-            "command": command,
-            "reference": {
-                "file": REFERENCE,
-                "digest": digest.of_path(draft / REFERENCE),
-            },
-            "verify": "strop verify .",
-            **extra,
-        }
-        (draft / CERTIFICATE).write_text(json.dumps(certificate, indent=2))
-        (draft / "recipe.toml").write_text(recipe.to_toml())
-        (draft / "README.md").write_text(readme(kept, recipe, source_name))
-        old = folder.with_name(f".{folder.name}-old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        draft.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        sweep_drafts(folder.parent, _DRAFT)
+        with draft_in(folder.parent, _DRAFT) as draft:
+            _fill(draft, made, executor)
+            _put_in_place(draft, folder)
     except OSError as error:
         raise no_room(folder.parent, error) from None
+
+
+def _fill(draft: Path, made: Made, executor: LocalExecutor) -> None:
+    recipe, fidelity = made.recipe, made.fidelity
+    draft.chmod(0o755)
+    kept = _copied(made.model, draft)
+    executor.call(
+        _lane(recipe), "strop.report.artifact:write_reference", kept, recipe.runtime, recipe.settings, str(draft),
+        timeout_seconds=300,
+    )  # fmt: skip
+    certificate = {
+        "strop_certificate": _FORMAT,
+        "source": {
+            "name": made.source_name,
+            "form": str(made.source.form),
+            "digest": made.source.digest,
+        },
+        "model": replace(kept, path=kept.path.relative_to(draft)).to_json(),
+        "recipe": recipe.to_json(),
+        "recipe_line": str(recipe),
+        "fidelity": fidelity.to_json() if fidelity else None,
+        "machine": this_machine().to_json(),
+        "versions": versions(),
+        "command": made.command,
+        "reference": {
+            "file": REFERENCE,
+            "digest": digest.of_path(draft / REFERENCE),
+        },
+        "verify": "strop verify .",
+        **made.more,
+    }
+    text = json.dumps(spelled(certificate), indent=2, allow_nan=False)
+    (draft / CERTIFICATE).write_text(text)
+    (draft / "recipe.toml").write_text(recipe.to_toml())
+    (draft / "README.md").write_text(readme(kept, recipe, made.source_name))
+
+
+def _put_in_place(draft: Path, folder: Path) -> None:
+    """Rename `draft` to `folder`; an artifact that stood there goes only once the new one stands."""
+    old = folder.with_name(f".{folder.name}-old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    draft.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _lane(recipe: Recipe) -> str:
@@ -151,7 +174,7 @@ def write_reference(model: Model, runtime: str, settings: dict[str, Value], fold
     """Write a few made-up inputs and the artifact's answers to them, by which it can be checked anywhere."""
     from strop.engine.measure import one_batch
 
-    inputs = one_batch(model.signature, model.binding.batch or 2, seed=7)
+    inputs = one_batch(model.sized, model.binding.batch or 2, seed=7)
     with registry.runtimes.get(runtime).from_settings(settings).open(model) as predictor:
         outputs = predictor.run(inputs)
     arrays: dict[str, Any] = {f"input_{i}": array for i, array in enumerate(inputs.values())}
@@ -180,11 +203,25 @@ def read_certificate(folder: Path) -> dict[str, Any]:
             raise ModelError(
                 f"'{file}' is of version {data['strop_certificate']}; this strop reads version {_FORMAT}."
             )
-    except (ValueError, KeyError, TypeError):
+        _read_through(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecipeError):
         raise ModelError(
             message(f"'{file}' can't be read as a certificate.", "It may be damaged.")
         ) from None
     return data
+
+
+def _read_through(certificate: dict[str, Any]) -> None:
+    """Read all that anybody looks up in a certificate, so that what is missing shows at once."""
+    Model.from_json(certificate["model"])
+    Recipe.from_json(certificate["recipe"])
+    if certificate["fidelity"]:
+        Fidelity.from_json(certificate["fidelity"])
+    for figure in certificate.get("measurements", {}).values():
+        Measurement.from_json(figure)
+    for text in (certificate["machine"]["processor"], certificate["reference"]["digest"]):
+        if not isinstance(text, str):
+            raise TypeError(text)
 
 
 def model_of(folder: Path, certificate: dict[str, Any]) -> Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from strop.core.errors import OutputError, message
 from strop.engine.outcome import Circumstances, Outcome
 from strop.engine.store import no_room
 from strop.report.markdown import markdown
@@ -27,6 +28,35 @@ def write_reports(folder: Path, outcome: Outcome, circumstances: Circumstances) 
         texts["best.toml"] = outcome.best.recipe.to_toml()
     for name, text in texts.items():
         write_whole(folder / name, text)
+
+
+def refuse_file(folder: Path) -> None:
+    """Refuse a file, or a place beneath one, where a folder for results is needed.
+
+    Raises:
+        OutputError: Naming the file.
+    """
+    nearest = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if nearest.exists() and not nearest.is_dir():
+        raise OutputError(
+            message(
+                f"'{nearest}' is a file; the results need a folder.", next_step="--output NAME"
+            )
+        )
+
+
+def made_folder(folder: Path) -> Path:
+    """Return `folder`, made where it is not there.
+
+    Raises:
+        OutputError: If it is a file, or can't be made.
+    """
+    refuse_file(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder '{folder}' can't be written: {error.strerror}.") from None
+    return folder
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from strop.engine.outcome import Circumstances, Outcome, figure
+from strop.report.absent import not_tried
 from strop.report.table import markdown_table
-from strop.report.words import comparison, headline, interval, quantity
+from strop.report.words import comparison, headline, percent, quantity
 
 
 def markdown(outcome: Outcome, circumstances: Circumstances) -> str:
@@ -30,24 +31,46 @@ def how(outcome: Outcome, circumstances: Circumstances) -> list[str]:
         f"On {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
         f"{', '.join(machine['instructions']) or 'no instructions that matter'}.",
         f"Minimized: {goal.minimize} at batch {goal.batch}; limit: a drop of at most {goal.max_drop:g}"
-        + (f", held by the upper bound at {goal.confidence:.0%}" if goal.confidence else "")
+        + (f", held by the upper bound at {percent(goal.confidence)}" if goal.confidence else "")
         + (f", and an SQNR of at least {goal.min_sqnr_db:g} dB" if goal.min_sqnr_db else "")
         + ".",
         _sentence(circumstances.question),
         *map(_sentence, circumstances.notes),
-        "Each trial ran in a process of its own that may crash; times are medians of single calls, inputs "
-        "in memory and outputs read.",
+        *_judged(outcome),
+        "Trials ran in worker processes, one an engine, which may crash without harm to the study; times are "
+        "medians of single calls, inputs in memory and outputs read.",
     ]
-    if outcome.pairs:
-        rounds = outcome.pairs[0].rounds
+    if outcome.pairs and goal.minimize in ("latency", "throughput"):
+        pair = outcome.pairs[0]
         lines.append(
-            f"Finalists were timed in {rounds} rounds, in turn with the original, in changing order; the "
-            "ratio is the Hodges–Lehmann estimate over rounds with Wilcoxon's signed-rank interval, at 95 % "
-            "for all finalists at once."
+            f"Finalists were timed in {pair.rounds} rounds, each in a process of its own, in turn with the "
+            "original, in changing order; the ratio is the Hodges–Lehmann estimate over rounds with Wilcoxon's "
+            f"signed-rank interval, at {percent(pair.ratio.confidence)} for all finalists at once."
         )
+    lines += not_tried(outcome)
     if outcome.interrupted:
         lines.append(
             "The search was ended before it was through; what is here is the best so far."
+        )
+    return lines
+
+
+def _judged(outcome: Outcome) -> list[str]:
+    """Return on which samples the figures of quality were found."""
+    found = [t.evaluation.fidelity for t in outcome.trials if t.evaluation]
+    counts = sorted({f.samples for f in found if f})
+    if not counts:
+        return []
+    few = f"{counts[0]} to " if len(counts) > 1 else ""
+    said = f"In the table, quality is on *select* ({few}{counts[-1]} samples)"
+    if outcome.confirmed:
+        said += f", which the search looked at; the winner's on *confirm* ({outcome.confirmed.samples} samples)"
+        said += ", which it did not, stands above"
+    lines = [f"{said}."]
+    if outcome.looks > 1:
+        lines.append(
+            f"{outcome.looks} candidates were judged on *confirm*, one after the other: each look makes it a "
+            "little less unseen."
         )
     return lines
 
@@ -86,17 +109,17 @@ def _winner(outcome: Outcome, circumstances: Circumstances) -> str:
     if fidelity:
         if fidelity.metric and fidelity.baseline_metric:
             lines.append(
-                f"| {fidelity.drop_of} | {fidelity.baseline_metric.value:.4g} | {fidelity.metric.value:.4g} |"
+                f"| {fidelity.metric_of} | {fidelity.baseline_metric.value:.4g} | {fidelity.metric.value:.4g} |"
             )
         lines.append(
-            f"| drop ({fidelity.drop_of}), 95 % interval | | {fidelity.drop.value:.4g} "
+            f"| drop ({fidelity.drop_of}), {percent(fidelity.drop.confidence)} interval | | {fidelity.drop.value:.4g} "
             f"({fidelity.drop.low:.4g} to {fidelity.drop.high:.4g}) |"
         )
         lines.append(f"| largest difference of an output | | {fidelity.max_abs:.3g} |")
     pair = outcome.pair_of(best)
     if pair and pair.rounds:
         ratio = pair.ratio
-        said = comparison(1 / ratio.value, "latency")
+        said = comparison(1 / ratio.value, circumstances.goal.minimize)
         lines.append(f"| paired | 1× | {said} ({1 / ratio.high:.2f}× to {1 / ratio.low:.2f}×) |")
     left = best.facts.get("left_in_float")
     kept = ""
@@ -105,6 +128,3 @@ def _winner(outcome: Outcome, circumstances: Circumstances) -> str:
         kept = f"\n\nLeft in float:\n\n{listed}"
     table = "\n".join(lines)
     return f"{table}\n\n`{best.recipe}`\n\n```toml\n{best.recipe.to_toml()}```{kept}"
-
-
-__all__ = ["how", "interval", "markdown"]

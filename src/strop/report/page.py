@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Sequence
 from string import Template
 from typing import Any
 
+from strop.core.evaluation import Goal
+from strop.core.figures import spelled
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
 from strop.report.frontier import frontier
 from strop.report.markdown import how
 from strop.report.table import Row, rows
-from strop.report.words import comparison, gain, headline, quality, quantity
+from strop.report.words import comparison, gain, headline, percent, quality, quantity
 
 _ACCENT, _GOOD, _BAD, _QUIET = "#0f766e", "#0f766e", "#b4533c", "#94a3b8"
 
@@ -28,7 +31,7 @@ def page(outcome: Outcome, circumstances: Circumstances) -> str:
         "waterfall": _waterfall(outcome, circumstances),
     }
     # "</" would end the script element early, whatever string it stands in.
-    data = json.dumps(charts, default=str).replace("</", "<\\/")
+    data = json.dumps(spelled(charts), default=str, allow_nan=False).replace("</", "<\\/")
     return _PAGE.substitute(
         parts, plotly=get_plotlyjs(), charts=data, style=_STYLE, script=_SCRIPT
     )
@@ -103,11 +106,23 @@ def _cards(outcome: Outcome, circumstances: Circumstances) -> str:
             figure(outcome.best.evaluation, name),
         )
         if after:
-            cards.append(
-                f'<div class="card"><b>{html.escape(quantity(after))}</b><span>{html.escape(label)}</span>'
-                f"<i>from {html.escape(quantity(before))}</i></div>"
-            )
-    return "".join(cards)
+            cards.append(_card(quantity(after), label, f"from {quantity(before)}"))
+    return "".join([*cards, *_drop_card(outcome)])
+
+
+def _drop_card(outcome: Outcome) -> list[str]:
+    """Return the card with what quality the winner lost, and how much it may be."""
+    if outcome.confirmed is None:
+        return []
+    drop = outcome.confirmed.drop
+    label = f"drop ({outcome.confirmed.drop_of}), {outcome.confirmed.samples} unseen samples"
+    bound = f"at most {drop.high:.3g} at {percent(drop.confidence)}"
+    return [_card(f"{drop.value:.3g}", label, bound)]
+
+
+def _card(shown: str, label: str, beside: str) -> str:
+    texts = (html.escape(text) for text in (shown, label, beside))
+    return '<div class="card"><b>{}</b><span>{}</span><i>{}</i></div>'.format(*texts)
 
 
 def _left_in_float(best: Trial | None) -> str:
@@ -178,7 +193,11 @@ def _tradeoff(outcome: Outcome, circumstances: Circumstances) -> dict[str, Any]:
         }
     )  # fmt: skip
     if outcome.best:
-        traces.append(_scatter([outcome.best], circumstances, outcome, "best", _GOOD, "star", 17))
+        star = _scatter([outcome.best], circumstances, outcome, "best", _GOOD, "star", 17)
+        if outcome.best.key == outcome.baseline.key:
+            point = _original_point(outcome, judged, goal)
+            star |= {"x": [point[0]], "y": [point[1]]} if point else {"x": [], "y": []}
+        traces.append(star)
     cost = next((t.evaluation.objective(goal) for t in judged if t.evaluation), None)
     unit = cost.unit if cost else ""
     layout = {
@@ -203,8 +222,6 @@ def _tradeoff(outcome: Outcome, circumstances: Circumstances) -> dict[str, Any]:
 
 
 def _log10(value: float) -> float:
-    import math
-
     return math.log10(value)
 
 
@@ -220,7 +237,21 @@ def _point(trial: Trial, circumstances: Circumstances) -> tuple[float, float] | 
     fidelity = trial.evaluation.fidelity if trial.evaluation else None
     if measured is None or fidelity is None or not fidelity.finite:
         return None
-    return measured.value, fidelity.metric.value if fidelity.metric else 1 - fidelity.drop.value
+    shown = fidelity.metric.value if fidelity.metric else 1 - fidelity.drop.value
+    # An error without bound (the original answers nothing but zeros) has no place in a picture.
+    return (measured.value, shown) if math.isfinite(shown) else None
+
+
+def _original_point(
+    outcome: Outcome, judged: Sequence[Trial], goal: Goal
+) -> tuple[float, float] | None:
+    """Return where the original stands: it is never judged, but its metric is known from those that are."""
+    measured = outcome.baseline.evaluation and outcome.baseline.evaluation.objective(goal)
+    if not measured:
+        return None
+    found = [t.evaluation.fidelity for t in judged if t.evaluation and t.evaluation.fidelity]
+    metric = next((f.baseline_metric for f in found if f.baseline_metric), None)
+    return measured.value, metric.value if metric else 1.0
 
 
 def _quality_axis(judged: Sequence[Trial]) -> str:
@@ -228,7 +259,7 @@ def _quality_axis(judged: Sequence[Trial]) -> str:
         if trial.evaluation and trial.evaluation.fidelity:
             fidelity = trial.evaluation.fidelity
             if fidelity.metric:
-                return fidelity.drop_of
+                return fidelity.metric_of
             return (
                 "agreement with the original"
                 if fidelity.drop_of == "top-1 agreement"
@@ -410,7 +441,7 @@ $left
 <h2>Everything that was tried</h2>
 <div class="tools"><input id="filter" placeholder="filter $count trials" aria-label="filter"></div>
 <div class="scroll"><table id="trials">
-<thead><tr><th>#</th><th>state</th><th>time</th><th>gain</th><th>quality</th><th>size</th><th>recipe, and why</th></tr></thead>
+<thead><tr><th>#</th><th>state</th><th>time</th><th>gain</th><th>quality (select)</th><th>size</th><th>recipe, and why</th></tr></thead>
 <tbody>
 $rows
 </tbody></table></div>

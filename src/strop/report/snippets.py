@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from strop.core import registry
 from strop.core.model import Form, Model
 from strop.core.recipe import Recipe
 from strop.core.signature import TensorSpec
 
 
 def readme(model: Model, recipe: Recipe, source_name: str) -> str:
-    """Return the README of an artifact."""
+    """Return the README of an artifact; without lines for an engine whose own API is not known here."""
+    lines = snippet(model, recipe)
+    alone = ["Without strop:", "", "```python", lines, "```", ""] if lines else []
     return "\n".join(
         [
             f"# {source_name}, optimized",
@@ -23,12 +26,7 @@ def readme(model: Model, recipe: Recipe, source_name: str) -> str:
             f"outputs = predictor({_given(model)})   # {model.signature}",
             "```",
             "",
-            "Without strop:",
-            "",
-            "```python",
-            snippet(model, recipe),
-            "```",
-            "",
+            *alone,
             "`certificate.json` says how it was made, on which machine, and what was measured; `strop verify .` "
             "checks it again.",
             "",
@@ -43,9 +41,13 @@ def _given(model: Model) -> str:
     return "{" + ", ".join(f"'{name}': ..." for name in names) + "}"
 
 
-def snippet(model: Model, recipe: Recipe) -> str:
-    """Return Python lines that run the model in its engine's own API on zeros, and leave `outputs` a list."""
-    return _SNIPPETS[recipe.runtime](model, recipe)
+def snippet(model: Model, recipe: Recipe) -> str | None:
+    """Return Python lines that run the model in its engine's own API on zeros, and leave `outputs` a list.
+
+    None for a runtime of another package, whose API only that package knows.
+    """
+    written = _SNIPPETS.get(recipe.runtime)
+    return written(model, recipe) if written else None
 
 
 def _zeros(model: Model, spec: TensorSpec, position: int) -> str:
@@ -63,7 +65,7 @@ def _zeros(model: Model, spec: TensorSpec, position: int) -> str:
 def _inputs(model: Model) -> list[str]:
     return [
         "inputs = [",
-        *(f"    {_zeros(model, spec, i)}" for i, spec in enumerate(model.signature.inputs)),
+        *(f"    {_zeros(model, spec, i)}" for i, spec in enumerate(model.sized.inputs)),
         "]",
     ]
 
@@ -95,6 +97,9 @@ def _onnxruntime(model: Model, recipe: Recipe) -> str:
 
     runtime = registry.runtimes.get("onnxruntime").from_settings(recipe.settings)
     left_out = runtime.disabled_optimizers()  # type: ignore[attr-defined]
+    level = runtime.optimization_level()  # type: ignore[attr-defined]
+    spin = recipe.settings.get("spin", True)
+    waiting = "options.add_session_config_entry('session.intra_op.allow_spinning', '0')"
     names_in = [bound.name for bound in model.binding.inputs]
     names_out = [bound.name for bound in model.binding.outputs]
     lines = [
@@ -103,6 +108,9 @@ def _onnxruntime(model: Model, recipe: Recipe) -> str:
         "",
         "options = onnxruntime.SessionOptions()",
         f"options.intra_op_num_threads = {recipe.settings.get('threads', 0)}",
+        "options.inter_op_num_threads = 1",
+        f"options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{level}",
+        *([] if spin else [waiting]),
         "session = onnxruntime.InferenceSession(",
         f"    '{model.path.name}', options, providers=['CPUExecutionProvider'], disabled_optimizers={left_out}",
         ")",
@@ -132,39 +140,74 @@ def _openvino(model: Model, recipe: Recipe) -> str:
 
 
 def _tensorflow(model: Model, recipe: Recipe) -> str:
-    if model.form is Form.KERAS:
-        lines = [
-            "import keras",
-            "import numpy as np",
-            "import tensorflow as tf",
-            "",
-            f"model = keras.models.load_model('{model.path.name}', compile=False)",
-            *_inputs(model),
-            f"run = tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0], training=False), jit_compile={recipe.settings.get('jit') == 'xla' or None})",
-            "outputs = [np.asarray(output) for output in tf.nest.flatten(run(*inputs))]",
-        ]
-        return "\n".join(lines)
-    names_in = [bound.name for bound in model.binding.inputs]
-    names_out = [bound.name for bound in model.binding.outputs]
-    load = [
+    imports = ["import keras"] if model.form is Form.KERAS else []
+    lines = [*_environment(recipe), *imports, "import numpy as np", "import tensorflow as tf", ""]
+    threads = recipe.settings.get("threads", 0)
+    if threads:
+        lines.append(f"tf.config.threading.set_intra_op_parallelism_threads({threads})")
+    if recipe.settings.get("jit") == "auto":
+        lines.append("tf.config.optimizer.set_jit('autoclustering')")
+    compiled = ", jit_compile=True" if recipe.settings.get("jit") == "xla" else ""
+    return "\n".join([*lines, *_TENSORFLOW[model.form](model, compiled)])
+
+
+def _environment(recipe: Recipe) -> list[str]:
+    """Return what must be set before the engine is imported."""
+    if recipe.settings.get("jit") != "auto":
+        return []
+    variables = registry.runtimes.get(recipe.runtime).environment()
+    return ["import os", "", f"os.environ.update({variables})   # before TensorFlow runs", ""]
+
+
+def _keras_lines(model: Model, compiled: str) -> list[str]:
+    called = "model(list(x) if len(x) > 1 else x[0], training=False)"
+    trusting = ", safe_mode=False" if "lambda" in model.facts.get("allow", ()) else ""
+    return [
+        f"model = keras.models.load_model('{model.path.name}', compile=False{trusting})",
+        *_inputs(model),
+        f"run = tf.function(lambda *x: {called}{compiled})",
+        "outputs = [np.asarray(output) for output in tf.nest.flatten(run(*inputs))]",
+    ]
+
+
+def _saved_model_lines(model: Model, compiled: str) -> list[str]:
+    names_in, names_out = _names(model)
+    signature = model.facts.get("served", "serving_default")
+    return [
+        f"loaded = tf.saved_model.load('{model.path.name}')",
+        f"serve = loaded.signatures['{signature}']",
+        f"run = tf.function(lambda *x: serve(**dict(zip({names_in}, x))){compiled})",
+        *_inputs(model),
+        "results = run(*map(tf.constant, inputs))",
+        f"outputs = [results[name].numpy() for name in {names_out}]",
+    ]
+
+
+def _graph_lines(model: Model, compiled: str) -> list[str]:
+    names_in, names_out = _names(model)
+    return [
+        "from pathlib import Path",
+        "",
         "definition = tf.compat.v1.GraphDef()",
-        f"definition.ParseFromString(open('{model.path.name}', 'rb').read())",
+        f"definition.ParseFromString(Path('{model.path.name}').read_bytes())",
         "graph = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(definition, name=''), [])",
         f"pruned = graph.prune({names_in}, {names_out})",
-        f"run = tf.function(lambda *x: pruned(*x), jit_compile={recipe.settings.get('jit') == 'xla' or None})",
+        f"run = tf.function(lambda *x: pruned(*x){compiled})",
         *_inputs(model),
         "outputs = [output.numpy() for output in run(*map(tf.constant, inputs))]",
     ]
-    if model.form is Form.SAVED_MODEL:
-        load = [
-            f"run = tf.saved_model.load('{model.path.name}').signatures['{model.facts.get('signature', 'serving_default')}']",
-            *_inputs(model),
-            f"results = run(**dict(zip({names_in}, map(tf.constant, inputs))))",
-            f"outputs = [results[name].numpy() for name in {names_out}]",
-        ]
-    return "\n".join(["import numpy as np", "import tensorflow as tf", "", *load])
 
 
+def _names(model: Model) -> tuple[list[str], list[str]]:
+    bound = model.binding
+    return [b.name for b in bound.inputs], [b.name for b in bound.outputs]
+
+
+_TENSORFLOW = {
+    Form.KERAS: _keras_lines,
+    Form.SAVED_MODEL: _saved_model_lines,
+    Form.GRAPH_DEF: _graph_lines,
+}
 _SNIPPETS = {
     "litert": _litert,
     "onnxruntime": _onnxruntime,

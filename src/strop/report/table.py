@@ -113,7 +113,7 @@ def markdown_table(
         most: How many rows at most; None for all.
     """
     lines = [
-        "| | recipe | time | gain | quality | size | |",
+        "| | recipe | time | gain | quality (select) | size | |",
         "|--:|---|--:|--:|--:|--:|---|",
     ]
     for row in rows(outcome, circumstances)[:most]:

@@ -19,11 +19,14 @@ def quantity(measured: Measurement | None) -> str:
     return _in_unit(measured.value, measured.unit)
 
 
-def interval(measured: Measurement | None) -> str:
-    """Return the two ends of a measurement's interval with the unit."""
-    if measured is None:
-        return "–"
-    return f"{_in_unit(measured.low, measured.unit)} to {_in_unit(measured.high, measured.unit)}"
+def percent(share: float) -> str:
+    """Return a share as a percentage, with as many digits as it has.
+
+    Example:
+        >>> percent(0.95), percent(0.999)
+        ('95 %', '99.9 %')
+    """
+    return f"{round(100 * share, 6):g} %"
 
 
 def _in_unit(value: float, unit: str) -> str:
@@ -65,7 +68,7 @@ def gain(outcome: Outcome, trial: Trial, circumstances: Circumstances) -> float 
     """Return how many times better than the baseline a trial is in what was minimized: paired where it raced."""
     goal = circumstances.goal
     pair = outcome.pair_of(trial)
-    if pair and pair.rounds and goal.minimize in ("latency", "throughput"):
+    if pair and pair.rounds:
         return 1 / pair.ratio.value
     now = trial.evaluation.objective(goal) if trial.evaluation else None
     before = outcome.baseline.evaluation.objective(goal) if outcome.baseline.evaluation else None
@@ -92,7 +95,11 @@ def comparison(factor: float, minimize: str) -> str:
 
 def headline(outcome: Outcome, circumstances: Circumstances) -> str:
     """Return the outcome in one sentence."""
+    if outcome.best is None and outcome.by_user:
+        return "interrupted before anything was proved; the same command again goes on"
     if outcome.best is None:
+        if outcome.nothing_ran:
+            return "not one candidate could be run; the report has each one's reason"
         if outcome.nearest is None:
             return "nothing met the limits"
         fidelity = outcome.nearest.evaluation and outcome.nearest.evaluation.fidelity
@@ -101,12 +108,22 @@ def headline(outcome: Outcome, circumstances: Circumstances) -> str:
     if outcome.best.key == outcome.baseline.key:
         return "nothing was proved better than the original, which is kept"
     factor = gain(outcome, outcome.best, circumstances) or 1.0
-    pair = outcome.pair_of(outcome.best)
     said = comparison(factor, circumstances.goal.minimize)
-    proved = pair is None or not pair.rounds or pair.ratio.high < 1
-    if circumstances.goal.minimize in ("latency", "throughput") and not proved:
-        said = f"not proved faster than the original ({said} measured)"
-    return f"{said}, {quality(outcome)}"
+    return f"{said}, {quality(outcome)}{_slower(outcome, circumstances)}"
+
+
+def _slower(outcome: Outcome, circumstances: Circumstances) -> str:
+    """Return by how much a winner that was not chosen for its speed is slower than the original, if it is."""
+    goal = circumstances.goal
+    if goal.minimize in ("latency", "throughput") or outcome.best is None:
+        return ""
+    name = f"latency_p50@{goal.batch}"
+    before = figure(outcome.baseline.evaluation, name)
+    now = figure(outcome.best.evaluation, name)
+    # These two were timed one after the other and not in turn: what is within a few percent may be the machine's doing.
+    if before is None or now is None or now.low <= max(before.high, 1.05 * before.value):
+        return ""
+    return f", but {comparison(before.value / now.value, 'latency')}"
 
 
 def quality(outcome: Outcome) -> str:
@@ -115,20 +132,7 @@ def quality(outcome: Outcome) -> str:
     if fidelity is None:
         return "quality not confirmed"
     if fidelity.metric and fidelity.baseline_metric:
-        return f"{fidelity.drop_of} {fidelity.baseline_metric.value:.4g} → {fidelity.metric.value:.4g}"
+        return f"{fidelity.metric_of} {fidelity.baseline_metric.value:.4g} → {fidelity.metric.value:.4g}"
     if fidelity.drop_of == "top-1 agreement":
         return f"{1 - fidelity.drop.value:.2%} of answers the same as the original's"
     return f"relative error {fidelity.drop.value:.2g}"
-
-
-def state(trial: Trial, meets: bool) -> str:
-    """Return a trial's state in a word or two."""
-    if trial.state == "done":
-        return "kept the limits" if meets else "missed the limits"
-    return trial.state
-
-
-def sort_key(trial: Trial, name: str) -> float:
-    """Return what trials are ordered by: a measurement, those without it last."""
-    measured = figure(trial.evaluation, name)
-    return measured.value if measured else float("inf")

@@ -1,0 +1,142 @@
+"""What commands say and how they end, on a model that takes no TensorFlow."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.cli.test_bad_input import refused, strop
+from tests.models import onnx_dense
+
+AS_IT_IS = 'strop = 1\n[runtime]\nname = "onnxruntime"\n'
+
+
+def samples(folder, *, right=0.9, count=400, name="data.npz"):
+    """Write samples that the model answers right in the given share; return their file's name."""
+    random = np.random.default_rng(5)
+    x = random.standard_normal((count, 4)).astype("float32")
+    answers = (x @ np.random.default_rng(0).standard_normal((4, 3)).astype("float32")).argmax(-1)
+    wrong = random.random(count) >= right
+    np.savez(folder / name, x=x, y=np.where(wrong, (answers + 1) % 3, answers))
+    return name
+
+
+@pytest.fixture(scope="module")
+def made_artifact(tmp_path_factory):
+    """A folder with a model, samples, and the artifact that ``apply`` makes of them."""
+    folder = tmp_path_factory.mktemp("commands")
+    onnx_dense(folder / "dense.onnx")
+    (folder / "as_it_is.toml").write_text(AS_IT_IS)
+    samples(folder)
+    done = strop(
+        "apply", "as_it_is.toml", "dense.onnx", "--data", "data.npz", "--output", "best",
+        "--max-drop", "0.05", "--metric", "accuracy", "--batch", "2", folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def folder(made_artifact, tmp_path):
+    return shutil.copytree(made_artifact, tmp_path / "copy")
+
+
+def test_apply_takes_the_limits_that_its_passes_ask_for(made_artifact):
+    certificate = json.loads((made_artifact / "best" / "certificate.json").read_text())
+    assert certificate["goal"]["max_drop"] == 0.05
+    assert certificate["goal"]["metric"] == "accuracy"
+    assert certificate["goal"]["batch_sizes"] == [2]
+
+
+def test_an_artifact_alone_is_judged_on_samples_by_its_certificate(folder):
+    done = strop("verify", "best", "--data", "data.npz", folder=folder)
+    assert done.returncode == 0, done.stderr
+    fidelity = json.loads((folder / "best" / "certificate.json").read_text())["fidelity"]
+    metric = fidelity["metric"]["value"]
+    assert (
+        f"ok   accuracy on {fidelity['samples']} samples: {metric:.4g}, where the original had {metric:.4g}: "
+        "a drop of 0, limit 0.05\n"
+    ) in done.stdout
+    assert "within the limits" in done.stdout
+
+
+def test_an_artifact_that_answers_other_samples_worse_fails(folder):
+    data = samples(folder, right=0.6, name="worse.npz")
+    done = strop("verify", "best", "--data", data, folder=folder)
+    assert done.returncode == 1, done.stderr
+    assert "NOT  accuracy on " in done.stdout
+
+
+def test_an_artifacts_own_limit_may_be_overruled(folder):
+    data = samples(folder, right=0.6, name="worse.npz")
+    done = strop("verify", "best", "--data", data, "--max-drop", "0.6", folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--max-drop", "0.1"), "ParameterError: an artifact alone has a drop only on samples"),
+        (("--metric", "accuracy"), "ParameterError: an artifact alone has a drop only on samples"),
+        (("--data", "plain.npy"), "SamplesError: the certificate has no answers of the original"),
+        (("--data", "data.npz", "--metric", "top_k(k=2)"), "SamplesError: the certificate has the original's accuracy"),
+    ],
+)  # fmt: skip
+def test_what_only_the_original_can_tell_is_not_passed_over(folder, options, told):
+    np.save(folder / "plain.npy", np.random.default_rng(0).random((40, 4), np.float32))
+    done = strop("verify", "best", *options, folder=folder)
+    refused(done, told)
+
+
+@pytest.mark.parametrize("tolerance", [1e-12, 1.0])
+def test_reference_outputs_are_held_to_a_tolerance_that_is_given(folder, tolerance):
+    with np.load(folder / "best" / "reference.npz") as stored:
+        arrays = {**stored, "output_0": stored["output_0"] + np.float32(1e-6)}
+    np.savez(folder / "best" / "reference.npz", **arrays)
+    certificate = json.loads((folder / "best" / "certificate.json").read_text())
+    from strop.core import digest
+
+    certificate["reference"]["digest"] = digest.of_path(folder / "best" / "reference.npz")
+    (folder / "best" / "certificate.json").write_text(json.dumps(certificate))
+    done = strop("verify", "best", "--tolerance", tolerance, folder=folder)
+    assert done.returncode == (0 if tolerance == 1.0 else 1), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_reference_outputs_that_are_not_the_recorded_ones_are_noticed(folder, damage):
+    file = folder / "best" / "reference.npz"
+    if damage == "changed":
+        with np.load(file) as stored:
+            np.savez(file, **{name: array * 2 for name, array in stored.items()})
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        file.unlink()
+    done = strop("verify", "best", folder=folder)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1, done.stderr
+    assert "NOT  digest of reference.npz" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--data", "--scale", "--preprocess", "--seed"])
+def test_inspect_offers_nothing_about_samples(made_artifact, option):
+    refused(strop("inspect", "dense.onnx", option, "1", folder=made_artifact), "No such option")
+
+
+def test_a_word_to_allow_that_means_nothing_is_refused(made_artifact):
+    done = strop("inspect", "dense.onnx", "--allow", "lambada", folder=made_artifact)
+    refused(done, "there is no word to allow called 'lambada'. Did you mean 'lambda'?")
+
+
+def test_models_whose_inputs_are_named_differently_are_timed_side_by_side(folder):
+    onnx_dense(folder / "other.onnx", given="features")
+    done = strop("bench", "dense.onnx", "other.onnx", "--rounds", "3", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "other.onnx" in done.stdout
+
+
+def test_models_that_take_other_shapes_are_not_timed_side_by_side(folder):
+    onnx_dense(folder / "other.onnx", given="features", width=5)
+    done = strop("bench", "dense.onnx", "other.onnx", "--rounds", "3", folder=folder)
+    refused(done, "other.onnx: the input 'features' has shape", code=3)

@@ -1,0 +1,100 @@
+"""What reports say, and that they say no more than was found."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from strop.report.markdown import markdown
+from strop.report.page import page
+from strop.report.words import headline
+from tests.report.made import circumstances, outcome
+
+
+def text(*, page_of=False, **found):
+    goal = {key: found.pop(key) for key in ("minimize",) if key in found}
+    if "confidence" in found:
+        goal["confidence"] = found["confidence"]
+    written = page if page_of else markdown
+    return written(outcome(**found), circumstances(**goal))
+
+
+def test_a_smaller_model_that_is_slower_is_told_to_be_slower():
+    said = headline(outcome(ms=2.6, ratio=0.25), circumstances(minimize="size"))
+    assert said == "4.0× smaller, accuracy 0.954 → 0.95, but 1.30× slower"
+
+
+@pytest.mark.parametrize("ms", [1.0, 2.0, 2.02])
+def test_a_smaller_model_that_is_not_proved_slower_is_not(ms):
+    assert "slower" not in headline(outcome(ms=ms, ratio=0.25), circumstances(minimize="size"))
+
+
+@pytest.mark.parametrize(("confidence", "written"), [(0.9, "90 %"), (0.999, "99.9 %")])
+def test_the_level_of_an_interval_is_the_one_that_was_used(confidence, written):
+    said = text(confidence=confidence)
+    assert f"drop (accuracy), {written} interval" in said
+    assert f"upper bound at {written}" in said
+    assert "drop (accuracy), 95 %" not in said
+
+
+def test_the_page_shows_the_winners_drop_with_its_bound():
+    shown = text(page_of=True)
+    cards = re.search(r'<section class="cards">(.*?)</section>', shown, re.S).group(1)
+    assert "0.004" in cards
+    assert "at most 0.009 at 95 %" in cards
+
+
+def test_the_report_says_which_samples_its_figures_of_quality_are_from():
+    said = text()
+    assert "In the table, quality is on *select* (250 samples)" in said
+    assert "the winner's on *confirm* (250 samples)" in said
+    assert "| quality (select) |" in said
+    assert "quality (select)" in text(page_of=True)
+
+
+def test_the_report_says_how_often_the_unseen_samples_were_looked_at():
+    assert "candidates were judged on *confirm*" not in text()
+    said = markdown(replace(outcome(), looks=3), circumstances())
+    assert "3 candidates were judged on *confirm*, one after the other" in said
+
+
+def test_the_report_does_not_claim_processes_that_there_were_not():
+    said = text()
+    assert "Each trial ran in a process of its own" not in said
+    assert "one an engine" in said
+
+
+def test_only_times_are_said_to_have_been_timed_in_turn():
+    assert "Finalists were timed in 24 rounds" in text()
+    assert "at 95 % for all finalists at once" in text()
+    said = text(minimize="size", ratio=0.25)
+    assert "Finalists were timed" not in said
+    assert "| paired | 1× | 4.0× smaller" in said
+
+
+def test_engines_that_were_not_tried_are_listed_with_the_reason(monkeypatch):
+    from strop.core import registry
+    from strop.core.contracts import Requirement
+
+    absent = registry.runtimes.get("openvino")
+    monkeypatch.setattr(
+        absent, "requires", (Requirement("openvino_absent", "openvino-absent", "openvino"),)
+    )
+
+    said = text()
+
+    assert (
+        "OpenVINO was not tried: the package 'openvino-absent' is not installed (pip install strop[openvino])."
+        in said
+    )
+    assert "LiteRT was not tried: it was not asked for, or nothing leads to it." in said
+    assert "ONNX Runtime was not tried" not in said
+
+
+def test_passes_that_can_not_run_are_listed_with_the_reason(monkeypatch):
+    from strop.core import registry
+    from strop.core.contracts import Requirement
+
+    absent = registry.passes.get("quantize.onnx_static")
+    monkeypatch.setattr(absent, "requires", (Requirement("gone_gone", "gone", "onnx"),))
+    assert "quantize.onnx_static was not tried: the package 'gone' is not installed" in text()
