@@ -1,7 +1,10 @@
 """Where the benchmark finds its data and keeps what it makes."""
 
 import os
+import re
 from pathlib import Path
+
+from strop.engine.machine import this_machine
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +24,27 @@ def data_file(name: str) -> Path:
     if not path.exists():
         raise CaseUnavailableError(f"{name} is not in {folder}; set STROP_DATA to where it is")
     return path
+
+
+def figures_folder(part: str = "") -> Path:
+    """Return the folder of the figures of this kind of machine, which are kept with the source, or a part of it.
+
+    What takes hours is gone on with wherever a machine of the same kind is. Models and studies lie in the cache.
+    """
+    machine = this_machine()
+    name = re.sub(r"\W+", "-", f"{machine.processor} {machine.cores} cores").strip("-").lower()
+    return _ROOT / "benchmarks" / "results" / f"{name}-{machine.digest()[:8]}" / part
+
+
+def reported_folder(part: str = "") -> Path:
+    """Return the figures that RESULTS.md is made of, or a part: this machine's, or else the most that there are."""
+    if figures_folder().exists():
+        return figures_folder(part)
+    known = (_ROOT / "benchmarks" / "results").glob("*/")
+    most = max(
+        known, key=lambda folder: len(list(folder.rglob("*.json"))), default=figures_folder()
+    )
+    return most / part
 
 
 def cache_folder() -> Path:

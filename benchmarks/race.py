@@ -10,19 +10,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from benchmarks.by_hand.judge import Clock
+from benchmarks.by_hand.judge import Clock, judge
 from benchmarks.by_hand.way import Opened, Workplace
 from benchmarks.cases import case_named
 from benchmarks.places import cache_folder
-from strop.numerics.statistics import Interval, ratio_interval
+from strop.engine.pairs import PROCESS_SPREAD
+from strop.numerics.statistics import Interval, ratio_interval, with_spread
 
-ROUNDS = 24
+ROUNDS = 60
 _ROUND_SECONDS = 0.15
 
 
@@ -74,42 +76,67 @@ class Runner:
 
 @dataclass(frozen=True)
 class Race:
-    """The outcome of a race.
+    """The outcome of a race against one way by hand.
 
     Attributes:
+        entry: The way's name.
         ratio: strop's time over the other's, with its 95 % interval.
         strop_ms: strop's median of rounds.
         other_ms: The other's.
     """
 
+    entry: str
     ratio: Interval
     strop_ms: float
     other_ms: float
 
 
-def race(case: str, batch: int, way: str, artifact: Path) -> Race:
-    """Return how strop's artifact fares against a way by hand."""
+def race(case: str, batch: int, ways: Sequence[str], artifact: Path) -> list[Race]:
+    """Return how strop's artifact fares against each of some ways by hand, all in turn in every round."""
     common = [f"--case={case}", f"--batch={batch}"]
-    by_hand = [sys.executable, "-m", "benchmarks.by_hand", *common, f"--entry={way}", "--serve"]
-    ours = [sys.executable, "-m", "benchmarks.race", *common, f"--artifact={artifact}"]
+    commands = {
+        way: [sys.executable, "-m", "benchmarks.by_hand", *common, f"--entry={way}", "--serve"]
+        for way in ways
+    }
+    commands["strop"] = [
+        *[sys.executable, "-m", "benchmarks.race", *common],
+        f"--artifact={artifact}",
+    ]
     order = np.random.default_rng(0)
-    times: dict[str, list[float]] = {"strop": [], "other": []}
-    with Runner(ours) as strop, Runner(by_hand) as other:
-        runners = {"strop": strop, "other": other}
+    with ExitStack() as stack:
+        runners = {name: stack.enter_context(Runner(c)) for name, c in commands.items()}
+        times: dict[str, list[float]] = {name: [] for name in runners}
         for _ in range(ROUNDS):
             for name in order.permutation(list(runners)):
                 times[name].append(runners[name].round())
-    ratio = ratio_interval(times["strop"], times["other"])
     middle = {name: float(np.median(rounds)) * 1e3 for name, rounds in times.items()}
-    return Race(ratio, middle["strop"], middle["other"])
+
+    def ratio(way: str) -> Interval:
+        # Two processes of the same thing differ for good by that much, which no round shows.
+        return with_spread(ratio_interval(times["strop"], times[way]), PROCESS_SPREAD)
+
+    return [Race(way, ratio(way), middle["strop"], middle[way]) for way in ways]
+
+
+def judged(case: str, batch: int, artifact: Path) -> dict[str, Any]:
+    """Return the quality of strop's artifact on all samples that the ways by hand are judged on."""
+    command = [sys.executable, "-m", "benchmarks.race", f"--case={case}", f"--batch={batch}"]
+    done = subprocess.run(
+        [*command, f"--artifact={artifact}", "--judge"], capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def main() -> int:
-    """Serve an artifact."""
+    """Serve an artifact, or judge it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.race")
     parser.add_argument("--case", required=True)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--artifact", type=Path, required=True)
+    parser.add_argument(
+        "--judge", action="store_true", help="say how good its answers are and end"
+    )
     arguments = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -119,7 +146,11 @@ def main() -> int:
     predictor = strop.load(arguments.artifact)
     folder = cache_folder() / "by_hand" / arguments.case
     workplace = Workplace(case_named(arguments.case), arguments.batch, folder)
-    clock = Clock(Opened(predict=lambda inputs: predictor.run(inputs)), workplace)
+    opened = Opened(predict=lambda inputs: predictor.run(inputs))
+    if arguments.judge:
+        answers.write(json.dumps(asdict(judge(opened, workplace))) + "\n")
+        return 0
+    clock = Clock(opened, workplace)
     clock.warm_up()
     answers.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:

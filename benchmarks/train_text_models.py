@@ -69,7 +69,7 @@ def _classifier(tokens: Any, features: Any) -> Any:
     return keras.Model(tokens, scores)
 
 
-_MODELS: dict[str, tuple[Callable[[], Any], float, int]] = {
+TEXT_MODELS: dict[str, tuple[Callable[[], Any], float, int]] = {
     # builder, learning rate, epochs
     "transformer": (transformer, 2e-4, 3),
     "bilstm": (bidirectional_lstm, 1e-3, 3),
@@ -83,7 +83,7 @@ def train(name: str) -> Path:
     target = trained_text_model(name)
     if target.exists():
         return target
-    build, learning_rate, epochs = _MODELS[name]
+    build, learning_rate, epochs = TEXT_MODELS[name]
     keras.utils.set_random_seed(_SEED)
     model = build()
     model.compile(
@@ -111,8 +111,8 @@ def train(name: str) -> Path:
 def main() -> None:
     """Train the models named on the command line, both by default."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=_MODELS, action="append", help="both by default")
-    for name in parser.parse_args().model or _MODELS:
+    parser.add_argument("--model", choices=TEXT_MODELS, action="append", help="both by default")
+    for name in parser.parse_args().model or TEXT_MODELS:
         sys.stdout.write(f"{train(name)}\n")
 
 

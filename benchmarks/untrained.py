@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.places import cache_folder
 
 _SEED = 20261120
+_IMAGE_SHAPE = (224, 224, 3)
 _SETTLING_IMAGES = 32
 # Shifting what enters the activations keeps most units in their linear part. Without it a random
 # network this deep is chaotic: even bfloat16 changes its answers beyond recognition (5 dB).
@@ -54,7 +55,7 @@ def random_images(count: int, *, low: float, high: float, seed: int) -> NDArray[
     White noise would look the same to a convolutional network from image to image.
     """
     random = np.random.default_rng(seed)
-    images = np.zeros((count, 224, 224, 3), np.float32)
+    images = np.zeros((count, *_IMAGE_SHAPE), np.float32)
     for cells, weight in _IMAGE_SCALES:
         noise = weight * random.standard_normal((count, cells, cells, 3), np.float32)
         images += noise.repeat(224 // cells, axis=1).repeat(224 // cells, axis=2)
@@ -97,7 +98,8 @@ def _build(architecture: Architecture) -> Any:
 
     keras.utils.set_random_seed(_SEED)
     make: Callable[..., Any] = getattr(keras.applications, architecture.application)
-    model = make(weights=None, classifier_activation=None)
+    # MobileNetV3 would leave height and width open.
+    model = make(input_shape=_IMAGE_SHAPE, weights=None, classifier_activation=None)
     images = random_images(
         _SETTLING_IMAGES, low=architecture.low, high=architecture.high, seed=_SEED
     )
