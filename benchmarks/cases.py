@@ -18,13 +18,24 @@ from benchmarks.places import CaseUnavailableError, data_file
 from benchmarks.texts import load_texts
 from benchmarks.train_text_models import trained_text_model
 
-__all__ = ["CASES", "Case", "CaseUnavailableError", "Kind", "Samples", "Splits", "case_named"]
+__all__ = [
+    "BATCHES",
+    "CASES",
+    "Case",
+    "CaseUnavailableError",
+    "Kind",
+    "Samples",
+    "Splits",
+    "case_named",
+]
 
 _SEED = 20261120
 # Enough for any engine's calibration (NNCF asks for 300) and for choosing between candidates.
 _CALIBRATE = 1_000
 # Images of 224×224 are 0.6 MB each.
 _CALIBRATE_LARGE, _EVALUATE_LARGE = 300, 64
+
+BATCHES = (1, 32)
 
 Kind = Literal["convolutional", "transformer", "recurrent"]
 

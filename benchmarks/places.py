@@ -36,15 +36,10 @@ def figures_folder(part: str = "") -> Path:
     return _ROOT / "benchmarks" / "results" / f"{name}-{machine.digest()[:8]}" / part
 
 
-def reported_folder(part: str = "") -> Path:
-    """Return the figures that RESULTS.md is made of, or a part: this machine's, or else the most that there are."""
-    if figures_folder().exists():
-        return figures_folder(part)
+def reported_folders() -> list[Path]:
+    """Return the folders of figures that RESULTS.md is made of, one a kind of machine, the fullest first."""
     known = (_ROOT / "benchmarks" / "results").glob("*/")
-    most = max(
-        known, key=lambda folder: len(list(folder.rglob("*.json"))), default=figures_folder()
-    )
-    return most / part
+    return sorted(known, key=lambda folder: (-len(list(folder.rglob("*.json"))), folder.name))
 
 
 def cache_folder() -> Path:

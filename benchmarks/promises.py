@@ -5,11 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.places import cache_folder, figures_folder, reported_folder
+from benchmarks.places import cache_folder, figures_folder
 
 _STARTS = 7
 _SAME_TIMES = 200
@@ -25,14 +26,14 @@ def measure_promises() -> None:
             out.write_text(json.dumps(measure()))
 
 
-def report_promises() -> list[str]:
-    """Return the section of RESULTS.md on what was measured."""
+def report_promises(folder: Path) -> list[str]:
+    """Return the lines of RESULTS.md on what was measured on the machine of `folder`."""
     lines = []
     for name, (title, _) in _PROMISES.items():
-        out = reported_folder(f"promise-{name}.json")
+        out = folder / f"promise-{name}.json"
         if out.exists():
             lines += [f"### {title}", "", *json.loads(out.read_text()), ""]
-    return ["## Promises", "", *lines] if lines else []
+    return lines
 
 
 def _median_start(code: list[str]) -> float:
