@@ -40,6 +40,17 @@ def test_a_subject_that_fails_is_named(made):
     assert caught.value.subject == "broken"
 
 
+def test_a_subject_that_outgrows_the_memory_limit_is_named(made):
+    model = made.model(("convert.graph_def", "convert.litert"))
+    recipe = Recipe((), "litert")
+    subjects = {"one": (model, recipe), "other": (model, recipe)}
+    with (
+        LocalExecutor(memory_bytes=2**20) as executor,
+        pytest.raises(SubjectError, match="outgrew its limit"),
+    ):
+        compare(executor, subjects, "one", made.bench, 1, rounds=2, seconds=1.0)
+
+
 def test_the_order_of_measuring_changes_from_round_to_round():
     seen = []
     figures = in_turn(

@@ -61,9 +61,10 @@ def test_a_hang_is_ended_at_the_limit(worker):
     assert not worker.is_alive()
 
 
-def test_outgrowing_the_memory_limit_ends_the_worker(worker):
+def test_outgrowing_the_memory_limit_ends_the_worker():
+    worker = Worker(search_path=(HERE,), memory_bytes=200 * 2**20)
     with pytest.raises(WorkerDiedError, match=r"outgrew its limit of 0\.2 GiB"):
-        worker.call("misbehaving:devour", memory_bytes=200 * 2**20, timeout_seconds=60)
+        worker.call("misbehaving:devour", timeout_seconds=60)
     assert not worker.is_alive()
 
 

@@ -103,7 +103,7 @@ def compare(
     try:
         for name, (model, recipe) in subjects.items():
             with _blaming(name):
-                workers[name] = Worker({"TF_CPP_MIN_LOG_LEVEL": "3"})
+                workers[name] = executor.own_worker()
                 workers[name].call(
                     f"{_TASKS}:open_subject", name, model, recipe.runtime, dict(recipe.settings), bench, batch,
                     timeout_seconds=_OPEN_SECONDS,

@@ -51,13 +51,16 @@ class Worker:
     Args:
         environment: Variables laid over this process's own (thread counts, log levels).
         search_path: Folders put before `sys.path` there, so that ``package.module:function`` resolves.
+        memory_bytes: Resident memory above which it is ended; None for no limit.
     """
 
     def __init__(
         self,
         environment: dict[str, str] | None = None,
         search_path: tuple[str, ...] = (),
+        memory_bytes: int | None = None,
     ) -> None:
+        self._memory_bytes = memory_bytes
         # Without a name, so that nothing is left of it however this process ends; and appended to, since the
         # worker writes at the place that reading here would move.
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - open as long as the worker
@@ -111,7 +114,6 @@ class Worker:
         /,
         *args: object,
         timeout_seconds: float | None = None,
-        memory_bytes: int | None = None,
         progress: Progress | None = None,
         **kwargs: object,
     ) -> Any:
@@ -121,7 +123,6 @@ class Worker:
             task: ``module:name``.
             *args: Its arguments; they and the result are pickled.
             timeout_seconds: After which the worker is ended.
-            memory_bytes: Resident memory above which the worker is ended.
             progress: Told of the task's own progress; may raise, which ends the worker.
             **kwargs: Its keyword arguments.
 
@@ -132,7 +133,7 @@ class Worker:
         """
         try:
             self._connection.send((task, args, kwargs))
-            return self._await(timeout_seconds, memory_bytes, progress)
+            return self._await(timeout_seconds, progress)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._process.wait()
             raise WorkerDiedError(self._epitaph(self._process)) from None
@@ -140,12 +141,7 @@ class Worker:
             self.close()
             raise
 
-    def _await(
-        self,
-        timeout_seconds: float | None,
-        memory_bytes: int | None,
-        progress: Progress | None,
-    ) -> Any:
+    def _await(self, timeout_seconds: float | None, progress: Progress | None) -> Any:
         deadline = time.monotonic() + timeout_seconds if timeout_seconds else None
         while True:
             while not self._connection.poll(_POLL_SECONDS):
@@ -153,9 +149,9 @@ class Worker:
                     raise StepTimeoutError(
                         f"ran past its limit of {timeout_seconds:.0f} s and was ended"
                     )
-                if memory_bytes and self._resident_bytes() > memory_bytes:
+                if self._memory_bytes and self._resident_bytes() > self._memory_bytes:
                     raise WorkerDiedError(
-                        f"outgrew its limit of {memory_bytes / 2**30:.1f} GiB of memory and was ended"
+                        f"outgrew its limit of {self._memory_bytes / 2**30:.1f} GiB of memory and was ended"
                     )
                 if progress:
                     progress(-1.0, "")

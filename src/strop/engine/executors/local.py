@@ -48,7 +48,6 @@ class LocalExecutor:
                 task,
                 *args,
                 timeout_seconds=timeout_seconds,
-                memory_bytes=self._memory_bytes,
                 progress=progress,
                 **kwargs,
             )
@@ -70,8 +69,12 @@ class LocalExecutor:
         while len(self._lanes) >= _MOST_LANES:
             self.close_lane(next(iter(self._lanes)))
         # Put back last: the dictionary's order is the order of use.
-        self._lanes[lane] = worker or Worker({"TF_CPP_MIN_LOG_LEVEL": "3"}, self._search_path)
+        self._lanes[lane] = worker or self.own_worker()
         return self._lanes[lane]
+
+    def own_worker(self) -> Worker:
+        """Return a worker of no lane, which whoever asked for it closes."""
+        return Worker({"TF_CPP_MIN_LOG_LEVEL": "3"}, self._search_path, self._memory_bytes)
 
     def close(self) -> None:
         """End every process."""
