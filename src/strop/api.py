@@ -248,12 +248,14 @@ def _optimize(
         dt.datetime.now(dt.UTC).date().isoformat(),
         str(asked.effort),
     )
-    # What an earlier search with other limits chose must not lie beside a report that says otherwise.
-    shutil.rmtree(folder / "best", ignore_errors=True)
-    (folder / "best.toml").unlink(missing_ok=True)
-    write_reports(folder, outcome, circumstances)
     if outcome.best and outcome.model:
         write_artifact(folder / "best", outcome, circumstances, executor)
+    elif not outcome.interrupted:
+        # What an earlier search with other limits chose must not lie beside a report that says otherwise; one that
+        # was ended before it came to a winner has nothing to say of it.
+        shutil.rmtree(folder / "best", ignore_errors=True)
+        (folder / "best.toml").unlink(missing_ok=True)
+    write_reports(folder, outcome, circumstances)
     return Result(folder, outcome, circumstances)
 
 

@@ -9,7 +9,8 @@ import pytest
 import strop
 from strop.core.contracts import Effort
 from strop.core.evaluation import Goal
-from strop.search.events import Note, TrialStarted
+from strop.report.words import headline
+from strop.search.events import Note, StageStarted, TrialStarted
 
 LITERT = ("litert",)
 
@@ -80,6 +81,43 @@ def test_a_budget_ends_the_search_with_the_best_so_far(digits, tmp_path):
     assert result.outcome.interrupted
     assert not result.outcome.by_user
     assert (result.folder / "report.html").exists()
+
+
+def test_a_budget_used_up_before_anything_was_tried_is_no_failure_of_the_engines(digits, tmp_path):
+    result = strop.optimize(
+        digits.model, digits.data, output=tmp_path / "out",
+        request=request(budget_seconds=0.01),
+    )  # fmt: skip
+    assert result.outcome.best is None
+    assert result.outcome.interrupted
+    assert "the budget was used up" in headline(result.outcome, result.circumstances)
+
+
+def test_a_finished_study_needs_no_budget_to_be_told_again(digits, first, tmp_path):
+    out = shutil.copytree(first.folder, tmp_path / "out")
+    again = strop.optimize(
+        digits.model, digits.data, output=out, request=request(budget_seconds=0.01)
+    )
+    assert again.best.trial.recipe == first.best.trial.recipe
+    assert len(again.outcome.trials) == len(first.outcome.trials)
+    assert not again.outcome.interrupted
+
+
+def test_an_interrupted_run_leaves_the_winner_of_an_earlier_one_alone(digits, first, tmp_path):
+    out = shutil.copytree(first.folder, tmp_path / "out")
+
+    def interrupt(event):
+        if isinstance(event, StageStarted) and event.name == "final":
+            raise KeyboardInterrupt
+
+    again = strop.optimize(
+        digits.model, digits.data, output=out, request=request(), listen=interrupt
+    )
+
+    assert again.outcome.by_user
+    assert again.outcome.best is None
+    assert strop.verify(out / "best").holds
+    assert (out / "best.toml").exists()
 
 
 # Probabilities of a whole int8 network are multiples of 1/256 and rarely add up to 1. Only in the final are more than

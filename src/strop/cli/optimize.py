@@ -92,4 +92,4 @@ def finish(result: Any, *, as_json: bool) -> None:
     if outcome.by_user:
         sys.exit(130)
     if outcome.best is None:
-        sys.exit(3 if outcome.nothing_ran else 1)
+        sys.exit(3 if outcome.nothing_ran and not outcome.interrupted else 1)

@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def nothing_ran(self) -> bool:
-        """Whether not one candidate came as far as being measured."""
+        """Whether not one candidate came as far as being measured; the budget may have ended the search before."""
         return not any(
             trial.state == "done" and trial.evaluation and trial.evaluation.fidelity
             for trial in self.trials

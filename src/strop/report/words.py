@@ -98,6 +98,8 @@ def headline(outcome: Outcome, circumstances: Circumstances) -> str:
     if outcome.best is None and outcome.by_user:
         return "interrupted before anything was proved; the same command again goes on"
     if outcome.best is None:
+        if outcome.nothing_ran and outcome.interrupted:
+            return "the budget was used up before one candidate was measured; the same command with more goes on"
         if outcome.nothing_ran:
             return "not one candidate could be run; the report has each one's reason"
         if outcome.nearest is None:

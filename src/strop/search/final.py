@@ -68,10 +68,6 @@ class Final:
             pairs = self._race(self.baseline, models, hurried=hurried)
             self.pairs += pairs
             self._confirm_first(pairs, models)
-        assert self.model is not None  # noqa: S101 - it was confirmed
-        if not hurried:  # who interrupts does not want to wait for processes to start
-            self.baseline = self.trials.with_costs(self.baseline, self.trials.runner.source)
-            self.best = self.trials.with_costs(self.best, self.model)
         if not any(p.name == str(self.best.recipe) and p.ratio.high < 1 for p in self.pairs):
             self.trials.listen(
                 Note(f"{self.best.recipe} was not proved better than the original, which is kept")
@@ -79,6 +75,13 @@ class Final:
             self.best, self.model, self.confirmed = self.baseline, self.trials.runner.source, None
             with contextlib.suppress(TrialError):  # the report says then that it was not confirmed
                 self.confirmed = self.trials.confirmed_of(self.baseline, self.model)
+        assert self.model is not None  # noqa: S101 - it was confirmed
+        if not hurried:  # who interrupts does not want to wait for processes to start
+            was_best = self.best is self.baseline
+            self.baseline = self.trials.with_costs(self.baseline, self.trials.runner.source)
+            self.best = (
+                self.baseline if was_best else self.trials.with_costs(self.best, self.model)
+            )
 
     def _confirm_first(self, pairs: Sequence[Pair], models: Mapping[Trial, Model]) -> None:
         """Take the first of the finalists, best first, that keeps the limits on *confirm*; reject those before it."""

@@ -30,10 +30,6 @@ from strop.search.space import Space
 from strop.search.trials import Trials
 
 
-class _OutOfTimeError(Exception):
-    """The budget is used up."""
-
-
 @dataclass
 class Study:
     """One search: what to try next, and what became of it.
@@ -47,6 +43,7 @@ class Study:
     space: Space
     _explanations: dict[str, str] = field(default_factory=dict)
     _worked: dict[Form, tuple[Step, ...]] = field(default_factory=dict)
+    _cut_short: bool = False
 
     def run(self) -> Outcome:
         """Search, then let the finalists race and confirm the winner.
@@ -54,17 +51,18 @@ class Study:
         Raises:
             NothingWorkedError: If not even the baseline runs.
         """
-        interrupted, by_user = False, False
+        by_user = False
         first = self.trials.take(self.trials.baseline, is_baseline=True)
         if first.state != "done":
             raise NothingWorkedError(f"the model itself does not run: {first.reason}")
         try:
             self._search()
-        except (_OutOfTimeError, Cancelled, KeyboardInterrupt) as stop:
-            interrupted, by_user = True, isinstance(stop, KeyboardInterrupt)
+        except KeyboardInterrupt:
+            by_user = True
+        if by_user or self._cut_short:
             why = "interrupted" if by_user else "the budget is used up"
             self.trials.listen(Note(f"{why}; going on with the best so far"))
-        return self._conclude(first, interrupted, by_user)
+        return self._conclude(first, by_user=by_user)
 
     def _search(self) -> None:
         self._compare_only()
@@ -85,33 +83,53 @@ class Study:
                 and self.trials.runner.source.form in kind.takes
                 and not kind.missing()
             ):
-                self.trials.take(Recipe((), kind.name), is_baseline=True)
+                recipe = Recipe((), kind.name)
+                if self._may_take(recipe):
+                    self.trials.take(recipe, is_baseline=True)
 
     def _stage(self, name: str, recipes: Sequence[Recipe]) -> None:
-        fresh = [recipe for recipe in recipes if str(recipe) not in self.trials.known]
-        self.trials.listen(StageStarted(name, len(fresh)))
+        fresh = [
+            recipe
+            for recipe in recipes
+            if str(recipe) not in self.trials.known and self._may_take(recipe)
+        ]
+        if fresh or not self._cut_short:
+            self.trials.listen(StageStarted(name, len(fresh)))
         for recipe in fresh:
-            if self.trials.is_over():
-                raise _OutOfTimeError
+            if not self._may_take(recipe):
+                continue
             far = self._far_behind(recipe)
             if far:
                 self.trials.drop(recipe, far)
                 continue
             trial = self._take(recipe)
-            if trial.state == "failed" and not trial.recipe.settings.get("jit"):
+            if trial and trial.state == "failed" and not trial.recipe.settings.get("jit"):
                 self._fall_back(recipe)
 
     def _fall_back(self, recipe: Recipe) -> None:
         """Try a refused route with its conversions' other settings until one works."""
         for steps in self.space.fallbacks(recipe.steps):
             again = replace(recipe, steps=steps)
-            if str(again) in self.trials.known or self.trials.is_over():
+            if str(again) in self.trials.known or not self._may_take(again):
                 return
-            if self._take(again).state == "done":
+            trial = self._take(again)
+            if trial is None or trial.state == "done":
                 return
 
-    def _take(self, recipe: Recipe) -> Trial:
-        trial = self.trials.take(recipe)
+    def _may_take(self, recipe: Recipe) -> bool:
+        """Say whether there is time for a trial; for one that was made before there always is."""
+        if self.trials.is_over() and not self.trials.has(recipe):
+            self._cut_short = True
+            return False
+        return True
+
+    def _take(self, recipe: Recipe) -> Trial | None:
+        """Return the trial of `recipe`; None where the budget ended it midway."""
+        try:
+            trial = self.trials.take(recipe)
+        except Cancelled:
+            self._cut_short = True
+            return None
         self._note_form(trial)
         return trial
 
@@ -221,14 +239,14 @@ class Study:
             for settings in self.space.settings(registry.runtimes.get(trial.recipe.runtime)):
                 yield trial.recipe.on(trial.recipe.runtime, settings)
 
-    def _conclude(self, baseline: Trial, interrupted: bool, by_user: bool) -> Outcome:
+    def _conclude(self, baseline: Trial, *, by_user: bool) -> Outcome:
         """Let the finalists race, confirm the winner, and write down what was found."""
         final = Final(self.trials, baseline)
         try:
             final.decide(hurried=by_user)
         except KeyboardInterrupt:
             self.trials.listen(Note("interrupted before the final was over"))
-            interrupted = by_user = True
+            by_user = True
         self._explain_all()
         return Outcome(
             final.baseline,
@@ -239,7 +257,7 @@ class Study:
             final.confirmed,
             tuple(final.pairs),
             self._explanations,
-            interrupted,
+            self._cut_short or by_user,
             by_user,
             time.monotonic() - self.trials.started,
             final.looks,

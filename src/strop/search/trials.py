@@ -101,11 +101,19 @@ class Trials:
             }
         )[:32]
 
+    def has(self, recipe: Recipe) -> bool:
+        """Say whether the trial of `recipe` was made before."""
+        return self.ledger.get(self.key(recipe)) is not None
+
     def take(self, recipe: Recipe, *, is_baseline: bool = False) -> Trial:
-        """Return the trial of `recipe`: from the ledger where it was made before, else made now."""
+        """Return the trial of `recipe`: from the ledger where it was made before, else made now.
+
+        Raises:
+            Cancelled: If the budget is used up meanwhile.
+        """
         key = self.key(recipe)
         trial = self.ledger.get(key)
-        if trial is None or self._may_go_otherwise(trial):
+        if trial is None or (self._may_go_otherwise(trial) and not self.is_over()):
             self.listen(TrialStarted(str(recipe), len(self.known), self._seconds_left()))
             started = time.monotonic()
             made = self._carry_out(key, recipe, is_baseline=is_baseline)
