@@ -125,12 +125,14 @@ def subclassed() -> Any:
     return settle(model)
 
 
-def onnx_dense(path: Path, *, given: str = "x", width: int = 4, seed: int = 0) -> Path:
+def onnx_dense(
+    path: Path, *, given: str = "x", width: int = 4, seed: int = 0, scale: float = 1.0
+) -> Path:
     """Write one dense layer under a softmax as an ONNX file, which no test needs TensorFlow for; return its path."""
     import onnx
     from onnx import helper, numpy_helper
 
-    weights = np.random.default_rng(seed).standard_normal((width, 3)).astype(np.float32)
+    weights = scale * np.random.default_rng(seed).standard_normal((width, 3)).astype(np.float32)
     nodes = [
         helper.make_node("MatMul", [given, "w"], ["h"]),
         helper.make_node("Softmax", ["h"], ["label"]),

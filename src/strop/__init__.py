@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "Goal",
+    "Options",
     "Predictor",
+    "Preparation",
     "Recipe",
     "Request",
     "Result",
@@ -26,10 +28,14 @@ if TYPE_CHECKING:
     from strop.core.errors import StropError
     from strop.core.evaluation import Goal
     from strop.core.recipe import Recipe
+    from strop.data.raw import Preparation
+    from strop.graph.reading import Options
 
 _HOMES = {
     "Goal": "strop.core.evaluation",
+    "Options": "strop.graph.reading",
     "Predictor": "strop.core.contracts",
+    "Preparation": "strop.data.raw",
     "Recipe": "strop.core.recipe",
     "StropError": "strop.core.errors",
 }

@@ -6,7 +6,7 @@ import datetime as dt
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from strop.engine.fidelity import reasons
 from strop.engine.ledger import Ledger, Trial
 from strop.engine.machine import this_machine, versions
 from strop.engine.outcome import Circumstances, Outcome
-from strop.engine.pairs import Pair, compare
+from strop.engine.pairs import Timing, times_in_turn, timings
 from strop.engine.running import Declined, Runner
 from strop.engine.store import Store
 from strop.engine.verification import Check, Opened
@@ -58,7 +58,7 @@ from strop.search.preparing import (
     unreadable,
     without_targets,
 )
-from strop.search.request import Request
+from strop.search.request import Request, spelled_call
 from strop.search.space import Space
 from strop.search.study import Study
 from strop.search.trials import Trials
@@ -166,18 +166,24 @@ def optimize(
         output: The folder to write; ``<model>-strop`` in the current folder where None.
         seed: For every random choice.
         listen: Told what happens.
-        request: All of the above and more as one value, in place of them.
+        request: All of the limits above and more as one value, in place of them.
 
     Raises:
         InputError: If model or samples can't be used.
         NothingWorkedError: If not even the model itself runs.
     """
-    asked = request or Request(
+    given = dict(locals())
+    mine = Request(
         Goal(minimize, max_drop, confidence, None, tuple(batch_sizes), metric),
         Effort(effort),
         budget_seconds,
         seed,
     )
+    if request is not None and mine != Request():
+        raise ParameterError(
+            "what is asked stands in `request`, and beside it too; give one or the other"
+        )
+    asked = _with_command(request or mine, optimize, given)
     started = time.monotonic()
     _check_runtimes(asked.runtimes)
     folder, is_new = output_folder(model, output)
@@ -194,10 +200,33 @@ def optimize(
         raise
     finally:
         ledger.close()
-    from strop.report.words import headline
-
-    listen(StudyFinished(str(folder), headline(result.outcome, result.circumstances)))
+    listen(_finished(result))
     return result
+
+
+def _finished(result: Result) -> StudyFinished:
+    from strop.report.words import gain, headline
+
+    outcome, circumstances = result.outcome, result.circumstances
+    told = str(result.folder), headline(outcome, circumstances)
+    if outcome.best is None:
+        return StudyFinished(*told, interrupted=outcome.interrupted)
+    pair = outcome.pair_of(outcome.best)
+    return StudyFinished(
+        *told,
+        str(outcome.best.recipe),
+        gain(outcome, outcome.best, circumstances),
+        (1 / pair.ratio.high, 1 / pair.ratio.low) if pair else None,
+        outcome.confirmed.drop.value if outcome.confirmed else None,
+        outcome.interrupted,
+    )
+
+
+def _with_command(
+    asked: Request, function: Callable[..., object], given: Mapping[str, object]
+) -> Request:
+    """Return `asked` with the command that does it again, where it names none."""
+    return replace(asked, command=asked.command or spelled_call(function, given))
 
 
 def _optimize(
@@ -289,13 +318,15 @@ def apply(
     Raises:
         RecipeError: Every mistake in the recipe at once.
         TrialError: If a step fails.
-        GoalError: If a pass had nothing to do.
+        GoalError: If a pass had nothing to do, or what was made misses the limits: it stays to be looked at, unless
+            its outputs are not finite.
     """
-    asked = request or Request()
+    asked = _with_command(request or Request(), apply, dict(locals()))
     if not isinstance(recipe, Recipe):
         recipe = _read_recipe(Path(recipe))
     _refuse_comparison_only(recipe)
-    target = Path(output) if output else Path(f"{Path(str(model)).stem}-{recipe.runtime}")
+    last = recipe.steps[-1].name if recipe.steps else recipe.runtime
+    target = Path(output) if output else Path(f"{Path(_name_of(model)).stem}-{last}")
     refuse_file(target)
     if target.exists() and any(target.iterdir()):
         raise OutputError(
@@ -316,11 +347,21 @@ def apply(
             recipe.runtime, "strop.engine.tasks:confirm", made, recipe.runtime, recipe.settings, bench,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
+        shortfall = asked.goal.shortfall(fidelity)
+        if not fidelity.finite:
+            raise GoalError(f"the model that '{recipe}' makes {shortfall}; it is not kept.")
         more = {"goal": asked.goal.to_json()}
         write_model(
             target, Made(made, recipe, source, name, fidelity, asked.command, more), executor
         )
+    if shortfall:
+        raise GoalError(f"{shortfall}; what was made lies in '{target}'.")
     return target
+
+
+def _name_of(model: Any) -> str:
+    """Return what to call a model: its path, or the name of one in memory."""
+    return str(model) if isinstance(model, str | Path) else str(getattr(model, "name", "model"))
 
 
 def _read_recipe(path: Path) -> Recipe:
@@ -514,11 +555,12 @@ def bench(
     rounds: int = 20,
     seconds: float = 0.1,
     request: Request | None = None,
-) -> list[Pair]:
+) -> list[Timing]:
     """Time models side by side, round by round in turn, against the first.
 
     Args:
-        models: Models as for `optimize`, or folders of artifacts; those that fit the first one's inputs.
+        models: Models as for `optimize`, or folders of artifacts; those that fit the first one's inputs. One alone
+            is timed too.
         samples: Inputs to time with; made up where None.
         batch: Batch size.
         rounds: How many.
@@ -526,9 +568,11 @@ def bench(
         request: Everything else; see `Request`.
 
     Raises:
-        InputError: If a model or the samples can't be used, or `batch` and `rounds` are too few.
+        InputError: If there is no model, one or the samples can't be used, or `batch` and `rounds` are too few.
         TrialError: If a model fails.
     """
+    if not models:
+        raise ParameterError("there is no model to time")
     if rounds < 2:  # an interval has no width in one
         raise ParameterError(f"two rounds at least are needed, not {rounds}")
     if batch < 1:
@@ -543,7 +587,7 @@ def bench(
             for place, model in enumerate(models)
         ]
         place = read_samples(samples, opened[0].model, asked, Path(scratch), executor)
-        names = [str(model) for model in models]
+        names = [_name_of(model) for model in models]
         if len(set(names)) < len(names):
             names = [f"{name} ({position})" for position, name in enumerate(names, 1)]
         subjects = {
@@ -551,7 +595,8 @@ def bench(
             for name, one in zip(names, opened, strict=True)
         }
         stand = Bench(place, place, asked.goal, asked.seed)
-        return compare(executor, subjects, names[0], stand, batch, rounds=rounds, seconds=seconds)
+        figures = times_in_turn(executor, subjects, stand, batch, rounds=rounds, seconds=seconds)
+    return timings(figures, names[0])
 
 
 @dataclass(frozen=True)

@@ -140,3 +140,30 @@ def test_models_that_take_other_shapes_are_not_timed_side_by_side(folder):
     onnx_dense(folder / "other.onnx", given="features", width=5)
     done = strop("bench", "dense.onnx", "other.onnx", "--rounds", "3", folder=folder)
     refused(done, "other.onnx: the input 'features' has shape", code=3)
+
+
+def test_a_model_alone_is_timed(folder):
+    done = strop("bench", "dense.onnx", "--rounds", "3", folder=folder)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "dense.onnx" in line]
+    assert float(line.split(" ms")[0]) > 0
+
+
+def test_what_a_recipe_makes_is_held_to_the_limits(folder):
+    (folder / "half.toml").write_text(
+        'strop = 1\n[[step]]\npass = "quantize.onnx_float16"\n[runtime]\nname = "onnxruntime"\n'
+    )
+    onnx_dense(folder / "large.onnx", scale=1e6)  # beyond what float16 holds
+    done = strop("apply", "half.toml", "large.onnx", "--data", "data.npz", folder=folder)
+    assert done.returncode == 1, done.stderr
+    assert (
+        "more than the limit 0.01; what was made lies in 'large-quantize.onnx_float16'"
+        in done.stderr
+    )
+    assert (folder / "large-quantize.onnx_float16" / "certificate.json").exists()
+
+
+def test_the_demonstration_leaves_files_of_others_alone(tmp_path):
+    (tmp_path / "digits.npz").write_text("mine")
+    refused(strop("demo", "--output", ".", folder=tmp_path), "stays")
+    assert (tmp_path / "digits.npz").read_text() == "mine"

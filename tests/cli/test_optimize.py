@@ -43,6 +43,8 @@ def test_json_is_one_object_a_line_and_nothing_else(digits, tmp_path):
     kinds = [event["event"] for event in events]
     assert kinds[0] == "StageStarted"
     assert kinds[-1] == "StudyFinished"
+    assert events[-1]["best"] in {event.get("recipe") for event in events}
+    assert events[-1]["gain"] >= 1
     assert kinds.count("TrialFinished") >= 5
     # Several batch sizes were asked for, so no conversion may fix one.
     header = (tmp_path / "digits-strop" / "trials.csv").read_text().splitlines()[0]

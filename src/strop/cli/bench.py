@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from strop.cli.options import options_of, preparation_of, source_options
+
+if TYPE_CHECKING:
+    from strop.engine.pairs import Pair
 
 
 @click.command()
@@ -17,24 +20,22 @@ from strop.cli.options import options_of, preparation_of, source_options
 def command(models: tuple[str, ...], **given: Any) -> None:
     """Time models side by side, round by round in turn; ratios are against the first."""
     from strop.api import Request, bench
-    from strop.core.errors import ParameterError
 
-    if len(models) < 2:
-        raise ParameterError("one model has nothing to be compared with; name two or more")
     request = Request(
         seed=given["seed"], options=options_of(given), preparation=preparation_of(given)
     )
-    pairs = bench(
+    timings = bench(
         models, given["data"], batch=given["batch"], rounds=given["rounds"], request=request
     )
-    click.echo(
-        f"time against {models[0]}, batch {given['batch']}, {given['rounds']} rounds in turn"
-    )
-    for pair in pairs:
-        ratio = pair.ratio
-        verdict = (
-            "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "no difference proved"
-        )
-        click.echo(
-            f"  {ratio.value:7.3f}  ({ratio.low:.3f} to {ratio.high:.3f})  {verdict:20s}  {pair.name}"
-        )
+    against = f", against {models[0]}" if len(models) > 1 else ""
+    click.echo(f"batch {given['batch']}, {given['rounds']} rounds in turn{against}")
+    for timing in timings:
+        click.echo(f"  {timing.latency.value:8.4g} ms  {_verdict(timing.pair):45s}  {timing.name}")
+
+
+def _verdict(pair: Pair | None) -> str:
+    if pair is None:
+        return ""
+    ratio = pair.ratio
+    told = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "no difference proved"
+    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}) {told}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 
@@ -26,13 +28,18 @@ def command(output: str, effort: str) -> None:
     from strop.cli.live import listener
     from strop.cli.optimize import finish
     from strop.core.contracts import Effort
+    from strop.core.errors import OutputError, message
     from strop.engine.demo import digits_case
     from strop.engine.executors.local import LocalExecutor
     from strop.report.folder import made_folder
 
     folder = made_folder(Path(output))
-    model, data = folder / "digits.keras", folder / "digits.npz"
-    if not (model.exists() and data.exists()):
+    model, data, results = folder / "digits.keras", folder / "digits.npz", folder / "digits-strop"
+    for one, other in ((model, data), (data, model)):
+        if one.exists() and not other.exists():
+            told = f"'{one}' lies there without '{other.name}', so it is not the demonstration's, and stays."
+            raise OutputError(message(told, next_step="--output NAME"))
+    if not model.exists():
         click.echo("training a small convnet on 1,797 handwritten digits ...")
         with LocalExecutor() as executor:
             accuracy = executor.call(
@@ -41,13 +48,25 @@ def command(output: str, effort: str) -> None:
         click.echo(f"trained: {accuracy:.1%} right on digits it has not seen")
     request = Request(
         effort=Effort(effort),
-        command=f"strop optimize {model} --data {data} --effort {effort}",
+        command=shlex.join(
+            [
+                "strop",
+                "optimize",
+                str(model),
+                "--data",
+                str(data),
+                "--effort",
+                effort,
+                "--output",
+                str(results),
+            ]
+        ),
     )
     with listener() as listen:
         result = optimize(
             str(model),
             str(data),
-            output=str(folder / "digits-strop"),
+            output=str(results),
             listen=listen,
             request=request,
         )

@@ -44,8 +44,12 @@ def digits_case(model_file: str, data_file: str, *, epochs: int = 15) -> float:
     )
     model.fit(x[:half], y[:half], batch_size=32, epochs=epochs, verbose=0)
     accuracy = float(model.evaluate(x[half:], y[half:], verbose=0)[1])
-    np.savez(data_file, x_train=x[:half], y_train=y[:half], x_test=x[half:], y_test=y[half:])
-    draft = Path(model_file).with_suffix(".draft.keras")
+    samples, draft = (
+        Path(data_file).with_suffix(".draft.npz"),
+        Path(model_file).with_suffix(".draft.keras"),
+    )
+    np.savez(samples, x_train=x[:half], y_train=y[:half], x_test=x[half:], y_test=y[half:])
     model.save(draft)
+    samples.rename(data_file)
     draft.rename(model_file)
     return accuracy

@@ -17,7 +17,12 @@ from strop.engine.context import Bench
 from strop.engine.executors.local import LocalExecutor
 from strop.engine.running import gist
 from strop.engine.worker import Worker
-from strop.numerics.statistics import ratio_interval, simultaneous_confidence, with_spread
+from strop.numerics.statistics import (
+    median_interval,
+    ratio_interval,
+    simultaneous_confidence,
+    with_spread,
+)
 
 _OPEN_SECONDS = 300.0
 _ROUND_SECONDS = 120.0
@@ -69,6 +74,21 @@ class Pair:
         return cls(data["name"], Measurement.from_json(data["ratio"]), data["rounds"], first)
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How fast a subject was.
+
+    Attributes:
+        name: The subject.
+        latency: Milliseconds a call, the median of the rounds.
+        pair: It against the first; None for the first itself.
+    """
+
+    name: str
+    latency: Measurement
+    pair: Pair | None
+
+
 def compare(
     executor: LocalExecutor,
     subjects: Mapping[str, tuple[Model, Recipe]],
@@ -80,13 +100,10 @@ def compare(
     seconds: float,
     confidence: float = 0.95,
 ) -> list[Pair]:
-    """Return each subject but the reference against it.
-
-    Every subject is opened in a process of its own and waits there, asleep, for its turn; the order within
-    a round changes from round to round.
+    """Return each subject but the reference against it; see `times_in_turn`.
 
     Args:
-        executor: Its other workers are closed first, so that none disturbs.
+        executor: Starts their processes.
         subjects: Model and recipe (for runtime and settings) by name.
         reference: The name of the one that the others are held against.
         bench: Gives the inputs.
@@ -94,6 +111,35 @@ def compare(
         rounds: How many.
         seconds: Of each subject in each round.
         confidence: At which all intervals hold at once.
+
+    Raises:
+        SubjectError: If a subject can't be opened or fails, naming it.
+    """
+    figures = times_in_turn(executor, subjects, bench, batch, rounds=rounds, seconds=seconds)
+    return paired(figures, reference, spread=PROCESS_SPREAD, confidence=confidence)
+
+
+def times_in_turn(
+    executor: LocalExecutor,
+    subjects: Mapping[str, tuple[Model, Recipe]],
+    bench: Bench,
+    batch: int,
+    *,
+    rounds: int,
+    seconds: float,
+) -> dict[str, list[float]]:
+    """Return each subject's seconds a call, the median of each round.
+
+    Every subject is opened in a process of its own and waits there, asleep, for its turn; the order within
+    a round changes from round to round.
+
+    Args:
+        executor: Its other workers are closed first, so that none disturbs.
+        subjects: Model and recipe (for runtime and settings) by name.
+        bench: Gives the inputs.
+        batch: Batch size.
+        rounds: How many.
+        seconds: Of each subject in each round.
 
     Raises:
         SubjectError: If a subject can't be opened or fails, naming it.
@@ -115,11 +161,21 @@ def compare(
             )
             return found
 
-        figures = in_turn(list(subjects), time_round, rounds=rounds, seed=bench.seed)
+        return in_turn(list(subjects), time_round, rounds=rounds, seed=bench.seed)
     finally:
         for worker in workers.values():
             worker.close()
-    return paired(figures, reference, spread=PROCESS_SPREAD, confidence=confidence)
+
+
+def timings(figures: Mapping[str, Sequence[float]], reference: str) -> list[Timing]:
+    """Return what `times_in_turn` found, each with its own time and against `reference`."""
+    pairs = {pair.name: pair for pair in paired(figures, reference, spread=PROCESS_SPREAD)}
+
+    def latency(seconds: Sequence[float]) -> Measurement:
+        found = median_interval([1e3 * each for each in seconds])
+        return Measurement(found.value, "ms", found.low, found.high, len(seconds))
+
+    return [Timing(name, latency(found), pairs.get(name)) for name, found in figures.items()]
 
 
 def in_turn(
@@ -164,6 +220,8 @@ def paired(
         spread: Standard deviation of what tells two processes of the same thing apart for good (log ratio).
         confidence: At which all intervals with the reference hold at once.
     """
+    if len(figures) < 2:
+        return []
     rounds = len(figures[reference])
     level = simultaneous_confidence(confidence, len(figures) - 1)
 

@@ -89,10 +89,20 @@ class StudyFinished(Event):
     Attributes:
         folder: Where its results are.
         headline: One sentence with the outcome.
+        best: The winner's recipe; None where there is none.
+        gain: How many times better than the baseline it is; None where there is no winner, or none raced.
+        gain_interval: From where to where, at 95 %; None where it did not race.
+        drop: Its drop in quality on samples not looked at before; None where it was not confirmed.
+        interrupted: Whether user or budget ended the search early.
     """
 
     folder: str
     headline: str
+    best: str | None = None
+    gain: float | None = None
+    gain_interval: tuple[float, float] | None = None
+    drop: float | None = None
+    interrupted: bool = False
 
 
 Listener = Callable[[Event], None]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from strop.core import digest
 from strop.core.errors import OutputError, message
 from strop.graph.reading import detect
 from strop.report.folder import made_folder, refuse_file, write_whole
@@ -52,10 +53,14 @@ def output_folder(model: Any, output: str | Path | None) -> tuple[Path, bool]:
 
 
 def _source_name(model: Any) -> str:
-    """Return what tells one model's folder from another's: where it lies, or what it is called."""
+    """Return what tells one model's folder from another's: where it lies, or what it is called and made of."""
     if isinstance(model, str | Path):
         return str(Path(model).resolve())
-    return str(getattr(model, "name", "model"))
+    name = str(getattr(model, "name", "model"))
+    try:  # Keras calls the first of each session alike
+        return f"{name} {digest.of_value(model.get_config())[:12]}"
+    except Exception:  # noqa: BLE001 - a model of one's own may have no configuration, or fail to tell it
+        return name
 
 
 def _source_in(mark: Path) -> str | None:
