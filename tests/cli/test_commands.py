@@ -167,3 +167,52 @@ def test_the_demonstration_leaves_files_of_others_alone(tmp_path):
     (tmp_path / "digits.npz").write_text("mine")
     refused(strop("demo", "--output", ".", folder=tmp_path), "stays")
     assert (tmp_path / "digits.npz").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [
+        (("--max-drop", "0.01"), 1),
+        (("--max-drop", "1"), 0),
+        (("--tolerance", "1e-6"), 1),
+        (("--tolerance", "1.5"), 0),
+    ],
+)
+def test_one_model_is_held_to_another(folder, limit, code):
+    onnx_dense(folder / "other.onnx", seed=1)
+    done = strop("verify", "dense.onnx", "other.onnx", "--data", "data.npz", *limit, folder=folder)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.endswith("NOT within the limits\n") == (code == 1)
+    assert "label: largest difference" in done.stdout
+    assert "accuracy: 0." in done.stdout
+
+
+def test_inspect_tells_what_a_model_is_and_who_can_run_it(made_artifact):
+    done = strop("inspect", "dense.onnx", folder=made_artifact)
+    assert done.returncode == 0, done.stderr
+    assert "MatMul" in done.stdout
+    assert "x: float32[?,4]" in done.stdout
+    assert "12 parameters, 12 multiply-accumulates" in done.stdout
+    assert "ONNX Runtime   as it is" in done.stdout
+    assert "TensorFlow     no conversion leads there" in done.stdout
+
+
+def test_doctor_tells_engines_and_processor(made_artifact):
+    done = strop("doctor", folder=made_artifact)
+    assert done.returncode == 0, done.stderr
+    assert "present  LiteRT" in done.stdout
+    assert "instructions that matter" in done.stdout
+
+
+def test_an_onnx_file_is_optimized_without_tensorflow(folder):
+    done = strop(
+        "optimize", "dense.onnx", "--data", "data.npz", "--effort", "quick", "--runtime", "onnxruntime",
+        folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    out = folder / "dense-strop"
+    assert {"best", "best.toml", "report.html", "report.md", "trials.csv", "study"} <= {
+        path.name for path in out.iterdir()
+    }
+    again = strop("verify", "dense-strop/best", folder=folder)
+    assert again.returncode == 0, again.stdout + again.stderr

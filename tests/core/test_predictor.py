@@ -73,3 +73,17 @@ def test_wider_integers_are_cast_where_they_fit_and_refused_where_not(predictor,
     with pytest.raises(SamplesError, match="'tokens' has dtype float64"):
         predictor({**arrays(2), "tokens": np.full((2, 4), 2.0)})
     predictor(fitting)
+
+
+def test_a_model_of_one_batch_size_answers_any_number_of_samples(predictor, session):
+    predictor.batch_sizes = (4,)
+    given = arrays(10)
+    given["wide"] *= np.arange(10, dtype="float32")[:, None]
+    assert predictor(given).tolist() == [3.0 * i + 4 for i in range(10)]
+    assert [len(feed) for feed in session.given] == [4, 4]
+
+
+def test_one_call_of_the_engine_takes_the_batch_that_it_was_made_for(predictor):
+    predictor.batch_sizes = (4,)
+    with pytest.raises(SamplesError, match="made for batches of 4"):
+        predictor.run(arrays(10))

@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, TypeGuard, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -339,7 +339,7 @@ class Predictor:
         self._output_names = self.signature.output_names
 
     def __call__(self, inputs: object, *, copy: bool = True) -> NDArray[Any] | Arrays:
-        """Return the outputs for `inputs`.
+        """Return the outputs for `inputs`, any number of samples; see `run_all`.
 
         Args:
             inputs: An array, a sequence of arrays, or a mapping by name.
@@ -347,21 +347,42 @@ class Predictor:
                 call overwrites, for those who have used them up by then.
 
         Raises:
-            SamplesError: If names, shapes or dtypes don't fit, or the batch size is not one it takes.
+            SamplesError: If names, shapes or dtypes don't fit.
             ExecutionError: If the engine fails.
         """
-        outputs = self.run(inputs, copy=copy)
+        outputs = self.run_all(inputs, copy=copy)
         if len(outputs) == 1:
             return outputs[0]
         return dict(zip(self._output_names, outputs, strict=True))
 
+    def run_all(self, inputs: object, *, copy: bool = True) -> list[NDArray[Any]]:
+        """Return the outputs in the signature's order, for any number of samples.
+
+        Where the model was made for batches of one size, it is called as often as that takes; the last batch is
+        filled up with its last sample.
+        """
+        if self.batch_sizes is None or self._is_as_before(inputs):
+            return self.run(inputs, copy=copy)
+        arrays = self.signature.arrange(inputs)
+        count, size = len(np.atleast_1d(next(iter(arrays.values())))), max(self.batch_sizes)
+        if count in self.batch_sizes or not count:
+            return self.run(arrays, copy=copy)
+        self.signature.check(arrays)
+        parts = []
+        for start in range(0, count, size):
+            part = {name: array[start : start + size] for name, array in arrays.items()}
+            filled = {name: _filled(array, size) for name, array in part.items()}
+            parts.append([output[: count - start] for output in self.run(filled)])
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
     def run(self, inputs: object, *, copy: bool = True) -> list[NDArray[Any]]:
-        """Return the outputs for `inputs` in the signature's order; as `__call__` else."""
+        """Return the outputs of one call of the engine, in the signature's order.
+
+        Raises:
+            SamplesError: As `__call__`, and if the batch size is not one it takes.
+        """
         # Every tenth of a microsecond counts here: small networks answer within some ten of them.
-        if type(inputs) is np.ndarray and [(inputs.shape, inputs.dtype)] == self._fitting:
-            arrays = [inputs]
-        else:
-            arrays = self._arranged(inputs)
+        arrays = [inputs] if self._is_as_before(inputs) else self._arranged(inputs)
         if self._encodes:
             arrays = [
                 array if encode is None else encode(array)
@@ -373,6 +394,10 @@ class Predictor:
         if not copy:
             return list(results)
         return [results[0].copy()] if len(results) == 1 else [r.copy() for r in results]
+
+    def _is_as_before(self, inputs: object) -> TypeGuard[NDArray[Any]]:
+        """Say whether `inputs` is one array like that of the last call, so that it needs no other look."""
+        return type(inputs) is np.ndarray and [(inputs.shape, inputs.dtype)] == self._fitting
 
     def _arranged(self, inputs: object) -> list[NDArray[Any]]:
         """Return the inputs in order, looked at unless the last ones were alike."""
@@ -427,6 +452,12 @@ class Predictor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _filled(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return `array` with its last sample repeated up to `size`."""
+    missing = size - len(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
 
 
 @dataclass(frozen=True)

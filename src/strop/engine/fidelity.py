@@ -210,19 +210,9 @@ def predict_all(predictor: Predictor, samples: Samples, *, batch: int = 32) -> l
         samples: What is asked.
         batch: How many at once, where the predictor takes any number; else as it takes.
     """
-    fixed = predictor.batch_sizes
-    size = batch if fixed is None or batch in fixed else max(fixed)
-    parts: list[list[NDArray[Any]]] = []
-    for arrays in samples.batches(size):
-        count = len(next(iter(arrays.values())))
-        if fixed is not None and count not in fixed:
-            arrays = {name: _padded(array, size) for name, array in arrays.items()}
-        parts.append([output[:count] for output in predictor.run(arrays)])
+    size = max(predictor.batch_sizes) if predictor.batch_sizes else batch
+    parts = [predictor.run_all(arrays) for arrays in samples.batches(size)]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
-
-
-def _padded(array: NDArray[Any], size: int) -> NDArray[Any]:
-    return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
 
 
 def judge(
