@@ -363,16 +363,17 @@ class Predictor:
         """
         if self.batch_sizes is None or self._is_as_before(inputs):
             return self.run(inputs, copy=copy)
-        arrays = self.signature.arrange(inputs)
-        count, size = len(np.atleast_1d(next(iter(arrays.values())))), max(self.batch_sizes)
+        named = self.signature.arrange(inputs)
+        arrays = list(named.values())
+        count, size = arrays[0].shape[0] if arrays[0].ndim else 1, max(self.batch_sizes)
         if count in self.batch_sizes or not count:
-            return self.run(arrays, copy=copy)
-        self.signature.check(arrays)
+            return self._answers(self._seen(arrays), copy=copy)
+        self.signature.check(named)
         parts = []
         for start in range(0, count, size):
-            part = {name: array[start : start + size] for name, array in arrays.items()}
-            filled = {name: _filled(array, size) for name, array in part.items()}
-            parts.append([output[: count - start] for output in self.run(filled)])
+            part = [_filled(array[start : start + size], size) for array in arrays]
+            found = self._answers(self._seen(part), copy=True)
+            parts.append([output[: count - start] for output in found])
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def run(self, inputs: object, *, copy: bool = True) -> list[NDArray[Any]]:
@@ -382,7 +383,11 @@ class Predictor:
             SamplesError: As `__call__`, and if the batch size is not one it takes.
         """
         # Every tenth of a microsecond counts here: small networks answer within some ten of them.
-        arrays = [inputs] if self._is_as_before(inputs) else self._arranged(inputs)
+        if self._is_as_before(inputs):
+            return self._answers([inputs], copy=copy)
+        return self._answers(self._seen(list(self.signature.arrange(inputs).values())), copy=copy)
+
+    def _answers(self, arrays: list[NDArray[Any]], *, copy: bool) -> list[NDArray[Any]]:
         if self._encodes:
             arrays = [
                 array if encode is None else encode(array)
@@ -399,9 +404,8 @@ class Predictor:
         """Say whether `inputs` is one array like that of the last call, so that it needs no other look."""
         return type(inputs) is np.ndarray and [(inputs.shape, inputs.dtype)] == self._fitting
 
-    def _arranged(self, inputs: object) -> list[NDArray[Any]]:
-        """Return the inputs in order, looked at unless the last ones were alike."""
-        arrays = list(self.signature.arrange(inputs).values())
+    def _seen(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return inputs in the engine's dtypes, looked at unless the last ones were alike."""
         kinds = [(array.shape, array.dtype) for array in arrays]
         if kinds == self._fitting:
             return arrays
