@@ -106,3 +106,7 @@ class StudyFinished(Event):
 
 
 Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,13 @@ class Request:
         object.__setattr__(self, "effort", Effort(self.effort))
         if not 0 <= self.seed < 2**32:  # what Keras takes, and NumPy's generators
             raise ParameterError(f"the seed must be from 0 to {2**32 - 1}, not {self.seed}")
+
+
+def with_command(
+    asked: Request, function: Callable[..., object], given: Mapping[str, object]
+) -> Request:
+    """Return `asked` with the command that does it again, where it names none."""
+    return replace(asked, command=asked.command or spelled_call(function, given))
 
 
 def spelled_call(function: Callable[..., object], given: Mapping[str, object]) -> str:

@@ -1,0 +1,25 @@
+"""The public functions, each a few lines over the layers beneath."""
+
+from __future__ import annotations
+
+from strop.api.applying import apply
+from strop.api.inspecting import Inspection, inspect
+from strop.api.opening import load
+from strop.api.optimizing import Artifact, Result, optimize
+from strop.api.timing import bench
+from strop.api.verifying import Verdict, verify
+from strop.search.request import Request
+
+__all__ = [
+    "Artifact",
+    "Inspection",
+    "Request",
+    "Result",
+    "Verdict",
+    "apply",
+    "bench",
+    "inspect",
+    "load",
+    "optimize",
+    "verify",
+]
