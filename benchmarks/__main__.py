@@ -7,6 +7,7 @@
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -35,11 +36,16 @@ def main() -> int:
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES])
     parser.add_argument("--batch", action="append", type=int, choices=BATCHES)
     parser.add_argument("--effort", default="standard", choices=["quick", "standard", "thorough"])
+    parser.add_argument(
+        "--again", action="store_true", help="measure also what was measured before"
+    )
     parser.add_argument("--report", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     if not arguments.report:
         for batch in arguments.batch or BATCHES:
             for name in arguments.case or [case.name for case in CASES]:
+                if arguments.again:
+                    forget(name, batch, arguments.effort)
                 measure(case_named(name), batch, arguments.effort)
         if not arguments.case:
             measure_quick_study()
@@ -57,6 +63,12 @@ def folder_of(case: str, batch: int) -> Path:
 def study_of(case: str, batch: int, effort: str) -> Path:
     """Return the folder that strop writes for a case."""
     return cache_folder() / "studies" / f"{case}-{batch}-{effort}"
+
+
+def forget(case: str, batch: int, effort: str) -> None:
+    """Remove what was measured of a case, and the study, whose trials would be taken from its ledger."""
+    shutil.rmtree(folder_of(case, batch), ignore_errors=True)
+    shutil.rmtree(study_of(case, batch, effort), ignore_errors=True)
 
 
 def measure(case: Case, batch: int, effort: str) -> None:
@@ -167,6 +179,10 @@ def _strop(case: Case, model: Path, batch: int, effort: str) -> dict[str, Any]:
         "seconds": seconds,
         "recipe": certificate["recipe_line"],
         "fidelity": certificate["fidelity"],
+        "measurements": certificate["measurements"],
+        "baseline": certificate["baseline"],
+        "paired": certificate["paired"],
+        "trials": len((study / "trials.csv").read_text().splitlines()) - 1,
         "machine": certificate["machine"],
         "versions": certificate["versions"],
     }

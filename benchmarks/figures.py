@@ -9,7 +9,7 @@ from typing import Any
 MAX_DROP = 0.01
 MIN_SQNR_DB = 20.0
 # Ways by hand were timed one after another, so those that came near the fastest race too.
-NEAR, MOST_RIVALS = 1.15, 3
+NEAR, MOST_RIVALS = 1.5, 4
 
 
 def ways_in(folder: Path) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ from benchmarks.figures import (
 from benchmarks.places import reported_folders
 from benchmarks.promises import report_promises
 from benchmarks.race import ROUNDS
+from strop.core.evaluation import Measurement
+from strop.report.words import told
 
 _EFFORTS = ("standard", "quick", "thorough")
 
@@ -88,7 +90,7 @@ def _section(folder: Path) -> tuple[list[str], list[float]]:
     if quick.exists():
         seconds = json.loads(quick.read_text())["seconds"]
         lines += [f"`--effort quick` on resnet8 at batch 1 took {seconds:.0f} s.", ""]
-    return [*lines, *_by_hand_table(folder), *report_promises(folder)], ratios
+    return [*lines, *_made(folder), *_by_hand_table(folder), *report_promises(folder)], ratios
 
 
 def _machine_name(machine: dict[str, Any] | None) -> str:
@@ -125,6 +127,51 @@ def _row_of(folder: Path, case: str, batch: int, effort: str) -> _Row:
         f"{raced['strop_ms']:.3g} | {value:.3f} ({low:.3f} to {high:.3f}) | {share} |"
     )
     return _Row(text, value, study["machine"])
+
+
+def _made(figures: Path) -> list[str]:
+    """Return the table of what a user gets: the original as its owner runs it, and the winner."""
+    rows = []
+    for batch in BATCHES:
+        for case in CASES:
+            file = figures / f"{case.name}-{batch}" / "strop-standard.json"
+            study = json.loads(file.read_text()) if file.exists() else {}
+            if "measurements" in study:
+                rows.append(
+                    f"| {case.name}, {batch} | {' | '.join(_before_and_after(study, batch))} |"
+                )
+    if not rows:
+        return []
+    return [
+        "### What strop made: the original, and the winner",
+        "",
+        "Median latency of single calls, one after the other; the gain is of paired rounds in turn.",
+        "",
+        "| case, batch | latency | gain | size | cold start | peak memory | drop | trials |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        *rows,
+        "",
+    ]
+
+
+def _before_and_after(study: dict[str, Any], batch: int) -> list[str]:
+    before, after = study["baseline"]["measurements"], study["measurements"]
+
+    def both(name: str) -> str:
+        return f"{_amount(before.get(name))} → {_amount(after.get(name))}"
+
+    gain = "–"
+    if study["paired"]:
+        ratio = study["paired"]["ratio"]
+        value, low, high = (1 / ratio[end] for end in ("value", "high", "low"))
+        gain = f"{value:.3g}× ({low:.3g} to {high:.3g})"
+    drop = f"{study['fidelity']['drop']['value']:.3g} ({study['fidelity']['drop_of']})"
+    figures = [both(name) for name in ("size", "cold_start", "peak_memory")]
+    return [both(f"latency_p50@{batch}"), gain, *figures, drop, str(study["trials"])]
+
+
+def _amount(found: dict[str, Any] | None) -> str:
+    return quantity(Measurement.from_json(found) if found else None)
 
 
 def _by_hand_table(folder: Path) -> list[str]:

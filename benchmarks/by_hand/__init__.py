@@ -1,7 +1,7 @@
 """Each engine used by hand: what a good engineer does from that engine's own documentation.
 
-This is what strop is measured against. It was written before strop could optimize anything and is
-left alone since; it imports nothing of strop. The rules it follows:
+This is what strop is measured against, so nothing of strop makes or runs a model here, and the list does not
+follow strop's own changes. The rules it follows:
 
 * the engine's documented way, with the settings its documentation recommends for the situation
   (a CPU, one request at a time, the batch size known), and no tuning beyond that;

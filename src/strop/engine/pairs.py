@@ -31,8 +31,8 @@ _TASKS = "strop.engine.tasks"
 PROCESS_SPREAD = 0.01
 """How much two processes that opened the same artifact differ for good, as the standard deviation of the log ratio.
 
-Where memory happens to lie decides it, once for each process, so that no number of rounds averages it out. Measured by
-`benchmarks/same_against_same.py`: without it a fifth of the pairs of equals had a winner.
+Where memory happens to lie decides it, once for each process, so that no number of rounds averages it out.
+`benchmarks/same_against_same.py` counts how often equals are told apart with it.
 """
 
 

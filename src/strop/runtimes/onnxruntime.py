@@ -52,8 +52,8 @@ class ONNXRuntime(Runtime):
 
     fuse_skip_normalization: bool = parameter(
         False,
-        doc="fuse a sum into the layer normalization behind it; ONNX Runtime's kernel for the two together "
-        "took a transformer 1.3 to 1.5 times as long as the two apart",
+        doc="fuse a sum into the layer normalization behind it, for which ONNX Runtime's kernel is often slower than "
+        "the two apart",
     )
 
     def session(self, model: Model) -> Session:
