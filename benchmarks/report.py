@@ -22,7 +22,7 @@ from benchmarks.places import reported_folders
 from benchmarks.promises import report_promises
 from benchmarks.race import ROUNDS
 from strop.core.evaluation import Measurement
-from strop.report.words import told
+from strop.report.words import quantity
 
 _EFFORTS = ("standard", "quick", "thorough")
 
