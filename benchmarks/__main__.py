@@ -6,10 +6,12 @@
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +28,7 @@ from benchmarks.race import judged, race
 from benchmarks.report import report
 from benchmarks.train_text_models import TEXT_MODELS
 
+_ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = Path(__file__).with_name("RESULTS.md")
 _STUDY_SECONDS = 3_600
 
@@ -132,9 +135,13 @@ def _raced(case: str, batch: int, rivals: list[str], study: Path) -> dict[str, A
 def _by_hand(case: str, batch: int, way: str, out: Path) -> None:
     draft = out.with_suffix(".draft")
     command = [sys.executable, "-m", "benchmarks.by_hand", f"--case={case}", f"--entry={way}"]
-    subprocess.run(
-        [*command, f"--batch={batch}", f"--out={draft}"], check=False, capture_output=True
-    )
+    with (
+        tempfile.TemporaryDirectory() as scratch
+    ):  # ONNX Runtime's quantizers leave files where they run
+        subprocess.run(
+            [*command, f"--batch={batch}", f"--out={draft}"],
+            check=False, capture_output=True, cwd=scratch, env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        )  # fmt: skip
     found = json.loads(draft.read_text()) if draft.exists() else {"error": "wrote nothing"}
     draft.unlink(missing_ok=True)
     if "error" in found:
