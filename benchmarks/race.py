@@ -1,4 +1,4 @@
-"""What strop chose against the best by hand: in turn, round by round, each in a process of its own.
+"""What strop chose against the best by hand: in turn, round by round, each in processes of its own.
 
 Both are timed by the same clock over the same samples. ``python -m benchmarks.race --case=resnet8 --batch=1
 --artifact=FOLDER`` serves an artifact of strop's by the protocol of ``python -m benchmarks.by_hand --serve``.
@@ -6,6 +6,7 @@ Both are timed by the same clock over the same samples. ``python -m benchmarks.r
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from strop.engine.pairs import PROCESS_SPREAD
 from strop.numerics.statistics import Interval, ratio_interval, with_spread
 
 ROUNDS = 60
+# Fresh processes each: where memory happens to lie in one makes it faster or slower for good.
+HEATS = 4
 _ROUND_SECONDS = 0.15
 
 
@@ -103,17 +106,19 @@ def race(case: str, batch: int, ways: Sequence[str], artifact: Path) -> list[Rac
         f"--artifact={artifact}",
     ]
     order = np.random.default_rng(0)
-    with ExitStack() as stack:
-        runners = {name: stack.enter_context(Runner(c)) for name, c in commands.items()}
-        times: dict[str, list[float]] = {name: [] for name in runners}
-        for _ in range(ROUNDS):
-            for name in order.permutation(list(runners)):
-                times[name].append(runners[name].round())
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(HEATS):
+        with ExitStack() as stack:
+            runners = {name: stack.enter_context(Runner(c)) for name, c in commands.items()}
+            for _ in range(ROUNDS // HEATS):
+                for name in order.permutation(list(runners)):
+                    times[name].append(runners[name].round())
     middle = {name: float(np.median(rounds)) * 1e3 for name, rounds in times.items()}
 
     def ratio(way: str) -> Interval:
-        # Two processes of the same thing differ for good by that much, which no round shows.
-        return with_spread(ratio_interval(times["strop"], times[way]), PROCESS_SPREAD)
+        # Two processes of the same thing differ for good by that much, which no round shows, and more heats average.
+        spread = PROCESS_SPREAD / math.sqrt(HEATS)
+        return with_spread(ratio_interval(times["strop"], times[way]), spread)
 
     return [Race(way, ratio(way), middle["strop"], middle[way]) for way in ways]
 

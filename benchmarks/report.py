@@ -20,7 +20,7 @@ from benchmarks.figures import (
 )
 from benchmarks.places import reported_folders
 from benchmarks.promises import report_promises
-from benchmarks.race import ROUNDS
+from benchmarks.race import HEATS, ROUNDS
 from strop.core.evaluation import Measurement
 from strop.report.words import quantity
 
@@ -50,7 +50,7 @@ def report() -> str:
         "",
         "strop's choice against the best of the by-hand list that keeps the same limit "
         f"(accuracy within {MAX_DROP}, or SQNR of at least {MIN_SQNR_DB:g} dB where weights are random), both in "
-        f"processes of their own, {ROUNDS} rounds in turn. Up to {MOST_RIVALS} that were within {NEAR - 1:.0%} of the "
+        f"processes of their own, {ROUNDS} rounds in turn, {HEATS} times in fresh ones. Up to {MOST_RIVALS} that were within {NEAR - 1:.0%} of the "
         "fastest by hand race; the one that strop does worst against stands here. Below 1 strop is faster; the "
         "interval is at 95 %.",
         "",
