@@ -1,6 +1,7 @@
 """The report and the artifact of a real study: opened, read, loaded and run as a user would."""
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -28,6 +29,33 @@ def test_trials_csv_has_every_trial_with_its_state(result):
     assert [row["state"] for row in rows].count("best") == 1
     for row in rows:
         assert row["reason"] or row["state"] in ("best", "baseline", "kept", "compared"), row
+
+
+# Of the demonstration's network: outputs · weights of one of their channels, layer by layer.
+MACS = 64 * 32 * 9 + 64 * 64 * 9 * 32 + 16 * 64 * 9 * 64 + 10 * 64
+PARAMETERS = 9 * 32 + 4 * 32 + 9 * 32 * 64 + 4 * 64 + (9 * 64 + 1) * 64 + (64 + 1) * 10
+
+
+def test_the_originals_operations_are_counted_kept_and_told(result):
+    certificate = json.loads((result.folder / "best" / "certificate.json").read_text())
+    counted = certificate["baseline"]["measurements"]
+    assert (counted["macs"]["value"], counted["parameters"]["value"]) == (MACS, PARAMETERS)
+    said = f"The original has {PARAMETERS:,} parameters and takes {MACS:,} multiply-accumulates"
+    assert said in result.report()
+    assert said in (result.folder / "report.html").read_text()
+
+
+def test_all_that_was_measured_is_told_of_original_and_winner(result):
+    text, page = result.report(), (result.folder / "report.html").read_text()
+    labels = [
+        *(f"latency, {part}, batch 1" for part in ("median", "90 %", "99 %")), "throughput, batch 1",
+        "size on disk", "size zipped", "cold start", "peak memory, over the process before",
+        "resident memory, all of the process",
+    ]  # fmt: skip
+    for label in labels:
+        before, after = re.search(rf"^\| {label} \| (.+) \| (.+) \|$", text, re.M).groups()
+        assert "–" not in (before, after), label
+        assert f"<td>{label}</td><td>{before}</td><td>{after}</td>" in page
 
 
 def opened(page, scratch):

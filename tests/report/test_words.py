@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from strop.core.evaluation import Evaluation, Measurement
 from strop.report.markdown import markdown
 from strop.report.page import page
 from strop.report.words import headline
@@ -50,6 +51,32 @@ def test_the_report_says_which_samples_its_figures_of_quality_are_from():
     assert "the winner's on *confirm* (250 samples)" in said
     assert "| quality (select) |" in said
     assert "quality (select)" in text(page_of=True)
+
+
+def test_each_batch_size_that_was_asked_for_has_its_lines():
+    found = outcome()
+    late = {"latency_p90@8": Measurement(7.0, "ms", 7.0, 7.0, 90)}
+    best = replace(
+        found.best, evaluation=Evaluation({**found.best.evaluation.measurements, **late})
+    )
+    said = markdown(replace(found, best=best), circumstances(batch_sizes=(1, 8)))
+    assert "| latency, median, batch 1 | 2 ms | 1 ms |" in said
+    assert "| latency, 90 %, batch 8 | – | 7 ms |" in said
+
+
+@pytest.mark.parametrize(
+    ("counted", "said"),
+    [
+        ({"parameters": 12_345.0, "macs": 6e6}, "12,345 parameters and takes 6,000,000 multiply-"),
+        ({"parameters": 12_345.0}, "12,345 parameters and does not tell by its graph"),
+    ],
+)
+def test_the_size_of_the_original_is_told_as_far_as_it_was_counted(counted, said):
+    found = outcome()
+    assert "parameters" not in markdown(found, circumstances())
+    counts = {name: Measurement.exact(value, "count") for name, value in counted.items()}
+    original = replace(found.baseline, evaluation=Evaluation(counts))
+    assert said in markdown(replace(found, baseline=original), circumstances())
 
 
 def test_the_report_says_how_often_the_unseen_samples_were_looked_at():

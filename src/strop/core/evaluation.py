@@ -26,7 +26,7 @@ class Measurement:
 
     Attributes:
         value: The point estimate, in `unit`.
-        unit: ``ms``, ``1/s``, ``bytes``, ``ratio``, ``dB``, or the empty string for plain numbers.
+        unit: ``ms``, ``1/s``, ``bytes``, ``count``, ``ratio``, ``dB``, or the empty string for plain numbers.
         low: Lower end of the interval; equals `value` where the figure is exact.
         high: Upper end of the interval.
         count: How many observations stand behind it.
@@ -233,8 +233,9 @@ class Evaluation:
 
     Attributes:
         measurements: By name; per-batch figures carry the batch size: ``latency_p50@1`` (also p90, p99),
-            ``throughput@32``; else ``size``, ``zipped_size``, ``peak_memory``, ``resident_memory``,
-            ``cold_start``, ``macs``, ``parameters``.
+            ``throughput@32``; else ``size``, ``zipped_size``, ``peak_memory`` (over what the process held
+            before), ``resident_memory`` (all that it holds), ``cold_start``; and of the original alone
+            ``parameters`` and ``macs`` (multiply-accumulates a sample; absent where its graph does not tell).
         fidelity: How well the answers survived; None where it was not asked.
     """
 

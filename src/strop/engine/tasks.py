@@ -22,6 +22,7 @@ from strop.engine import measure
 from strop.engine.context import Bench, EngineContext, Floor, home_runtime
 from strop.engine.fidelity import Outputs, Question, choose_metrics, judge, predict_all
 from strop.engine.verification import under_names_of
+from strop.graph.describing import describe
 from strop.graph.reading import Options, read
 from strop.numerics.similarity import relative_error
 
@@ -258,6 +259,17 @@ def timed(
                 return found | measure.summarize(np.asarray([fastest * 1e9], np.int64), batch)
             found |= measure.summarize(measure.latency(predictor, inputs, seconds=seconds), batch)
     return found
+
+
+def count(model: Model) -> dict[str, Measurement]:
+    """Return ``parameters``, and ``macs`` a sample where the graph tells them, as `strop inspect` counts them."""
+    found = describe(model)
+    counts = {"parameters": found.parameters, "macs": found.macs}
+    return {
+        name: Measurement.exact(number, "count")
+        for name, number in counts.items()
+        if number is not None
+    }
 
 
 def batch_of(bench: Bench, size: int) -> Arrays:

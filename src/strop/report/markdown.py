@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from strop.engine.outcome import Circumstances, Outcome, figure
 from strop.report.absent import not_tried
-from strop.report.table import markdown_table
-from strop.report.words import comparison, headline, percent, quantity
+from strop.report.table import beside, markdown_table
+from strop.report.words import headline, percent, quantity
 
 
 def markdown(outcome: Outcome, circumstances: Circumstances) -> str:
@@ -34,6 +34,7 @@ def how(outcome: Outcome, circumstances: Circumstances) -> list[str]:
         + (f", held by the upper bound at {percent(goal.confidence)}" if goal.confidence else "")
         + (f", and an SQNR of at least {goal.min_sqnr_db:g} dB" if goal.min_sqnr_db else "")
         + ".",
+        *_counted(outcome),
         _sentence(circumstances.question),
         *map(_sentence, circumstances.notes),
         *_judged(outcome),
@@ -53,6 +54,21 @@ def how(outcome: Outcome, circumstances: Circumstances) -> list[str]:
             "The search was ended before it was through; what is here is the best so far."
         )
     return lines
+
+
+def _counted(outcome: Outcome) -> list[str]:
+    """Return how large the original is, as far as it was counted."""
+    parameters, macs = (
+        figure(outcome.baseline.evaluation, name) for name in ("parameters", "macs")
+    )
+    if parameters is None:
+        return []
+    work = (
+        f"takes {quantity(macs)} multiply-accumulates a sample"
+        if macs
+        else "does not tell by its graph how many multiply-accumulates a sample takes"
+    )
+    return [f"The original has {quantity(parameters)} parameters and {work}."]
 
 
 def _judged(outcome: Outcome) -> list[str]:
@@ -84,43 +100,8 @@ def _winner(outcome: Outcome, circumstances: Circumstances) -> str:
     best = outcome.best
     if best is None:
         return ""
-    batch = circumstances.goal.batch
-    lines = [
-        "| | original | best |",
-        "|---|--:|--:|",
-    ]
-    names = {
-        f"latency_p50@{batch}": f"latency, median, batch {batch}",
-        f"latency_p99@{batch}": f"latency, 99 %, batch {batch}",
-        f"throughput@{batch}": f"throughput, batch {batch}",
-        "size": "size on disk",
-        "zipped_size": "size zipped",
-        "cold_start": "cold start",
-        "peak_memory": "peak memory",
-    }
-    for name, label in names.items():
-        before, after = (
-            figure(outcome.baseline.evaluation, name),
-            figure(best.evaluation, name),
-        )
-        if before or after:
-            lines.append(f"| {label} | {quantity(before)} | {quantity(after)} |")
-    fidelity = outcome.confirmed
-    if fidelity:
-        if fidelity.metric and fidelity.baseline_metric:
-            lines.append(
-                f"| {fidelity.metric_of} | {fidelity.baseline_metric.value:.4g} | {fidelity.metric.value:.4g} |"
-            )
-        lines.append(
-            f"| drop ({fidelity.drop_of}), {percent(fidelity.drop.confidence)} interval | | {fidelity.drop.value:.4g} "
-            f"({fidelity.drop.low:.4g} to {fidelity.drop.high:.4g}) |"
-        )
-        lines.append(f"| largest difference of an output | | {fidelity.max_abs:.3g} |")
-    pair = outcome.pair_of(best)
-    if pair and pair.rounds:
-        ratio = pair.ratio
-        said = comparison(1 / ratio.value, circumstances.goal.minimize)
-        lines.append(f"| paired | 1× | {said} ({1 / ratio.high:.2f}× to {1 / ratio.low:.2f}×) |")
+    lines = ["| | original | best |", "|---|--:|--:|"]
+    lines += [f"| {' | '.join(row)} |" for row in beside(outcome, circumstances)]
     left = best.facts.get("left_in_float")
     kept = ""
     if left:

@@ -15,7 +15,7 @@ from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
 from strop.report.frontier import frontier
 from strop.report.markdown import how
-from strop.report.table import Row, rows
+from strop.report.table import Row, beside, rows
 from strop.report.words import comparison, gain, headline, percent, quality, quantity
 
 _ACCENT, _GOOD, _BAD, _QUIET = "#0f766e", "#0f766e", "#b4533c", "#94a3b8"
@@ -54,6 +54,7 @@ def _parts(outcome: Outcome, circumstances: Circumstances) -> dict[str, str]:
         "cards": _cards(outcome, circumstances),
         "recipe": html.escape(str(best.recipe) if best else ""),
         "toml": html.escape(best.recipe.to_toml() if best else "nothing met the limits"),
+        "beside": _beside(outcome, circumstances),
         "left": _left_in_float(best),
         "warning": _warning(circumstances),
         "rows": "\n".join(map(_table_row, found)),
@@ -123,6 +124,21 @@ def _drop_card(outcome: Outcome) -> list[str]:
 def _card(shown: str, label: str, beside: str) -> str:
     texts = (html.escape(text) for text in (shown, label, beside))
     return '<div class="card"><b>{}</b><span>{}</span><i>{}</i></div>'.format(*texts)
+
+
+def _beside(outcome: Outcome, circumstances: Circumstances) -> str:
+    """Return the table of all that was measured of the original and of the winner."""
+    lines = "\n".join(
+        "<tr><td>{}</td><td>{}</td><td>{}</td></tr>".format(*map(html.escape, row))
+        for row in beside(outcome, circumstances)
+    )
+    if not lines:
+        return ""
+    head = "<tr><th></th><th>original</th><th>best</th></tr>"
+    return (
+        "<h2>The winner beside the original</h2><div class='scroll'>"
+        f"<table id='beside'><thead>{head}</thead><tbody>\n{lines}\n</tbody></table></div>"
+    )
 
 
 def _left_in_float(best: Trial | None) -> str:
@@ -359,7 +375,8 @@ button { font: inherit; font-size: 13px; color: var(--quiet); background: var(--
 pre button { position: absolute; top: 9px; right: 9px; }
 .scroll { overflow-x: auto; }
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th { text-align: left; color: var(--quiet); font-weight: 500; cursor: pointer; user-select: none; white-space: nowrap; border-bottom: 1px solid var(--line); padding: 8px 10px 8px 0; }
+th { text-align: left; color: var(--quiet); font-weight: 500; white-space: nowrap; border-bottom: 1px solid var(--line); padding: 8px 10px 8px 0; }
+#trials th { cursor: pointer; user-select: none; }
 td { vertical-align: top; padding: 8px 10px 8px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 td.wide { white-space: normal; min-width: 320px; }
 td.wide code { overflow-wrap: anywhere; }
@@ -435,6 +452,7 @@ $warning
 <h2>What each step brought</h2>
 <p class="sub">The winner's steps, each at the fastest settings that were measured for it.</p>
 <div id="waterfall" class="chart low"></div>
+$beside
 <h2>The recipe</h2>
 <pre><button data-copy="toml">copy</button><span id="toml">$toml</span></pre>
 $left

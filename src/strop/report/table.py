@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
-from strop.report.words import gain, quantity
+from strop.report.words import comparison, gain, percent, quantity
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,60 @@ def markdown_table(
         cells.append((note + reason).replace("|", "\\|").replace("\n", " "))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def beside(outcome: Outcome, circumstances: Circumstances) -> list[tuple[str, str, str]]:
+    """Return what was found of the original and of the winner: a label, the original's, the winner's.
+
+    Args:
+        outcome: What was found; without a winner there is nothing to return.
+        circumstances: Under what.
+    """
+    best = outcome.best
+    if best is None:
+        return []
+    found = []
+    for name, label in _labels(circumstances).items():
+        before, after = (figure(t.evaluation, name) for t in (outcome.baseline, best))
+        if before or after:
+            found.append((label, quantity(before), quantity(after)))
+    fidelity = outcome.confirmed
+    if fidelity:
+        if fidelity.metric and fidelity.baseline_metric:
+            values = (f"{m.value:.4g}" for m in (fidelity.baseline_metric, fidelity.metric))
+            found.append((fidelity.metric_of, *values))  # type: ignore[arg-type]
+        drop = fidelity.drop
+        found.append(
+            (
+                f"drop ({fidelity.drop_of}), {percent(drop.confidence)} interval",
+                "",
+                f"{drop.value:.4g} ({drop.low:.4g} to {drop.high:.4g})",
+            )
+        )
+        found.append(("largest difference of an output", "", f"{fidelity.max_abs:.3g}"))
+    pair = outcome.pair_of(best)
+    if pair and pair.rounds:
+        ratio = pair.ratio
+        said = comparison(1 / ratio.value, circumstances.goal.minimize)
+        found.append(("paired", "1×", f"{said} ({1 / ratio.high:.2f}× to {1 / ratio.low:.2f}×)"))
+    return found
+
+
+def _labels(circumstances: Circumstances) -> dict[str, str]:
+    """Return what is told of original and winner, in words, by the measurement's name."""
+    labels = {}
+    for batch in dict.fromkeys(circumstances.goal.batch_sizes):
+        labels[f"latency_p50@{batch}"] = f"latency, median, batch {batch}"
+        labels[f"latency_p90@{batch}"] = f"latency, 90 %, batch {batch}"
+        labels[f"latency_p99@{batch}"] = f"latency, 99 %, batch {batch}"
+        labels[f"throughput@{batch}"] = f"throughput, batch {batch}"
+    return labels | {
+        "size": "size on disk",
+        "zipped_size": "size zipped",
+        "cold_start": "cold start",
+        "peak_memory": "peak memory, over the process before",
+        "resident_memory": "resident memory, all of the process",
+    }
 
 
 def csv_text(outcome: Outcome, circumstances: Circumstances) -> str:

@@ -39,6 +39,8 @@ def _in_unit(value: float, unit: str) -> str:
             if abs(value) >= size:
                 return f"{_digits(value / size)} {name}"
         return f"{value:.0f} bytes"
+    if unit == "count":
+        return f"{value:,.0f}"
     if unit == "1/s":
         return f"{_digits(value)}/s" if value < 1e4 else f"{value:,.0f}/s"
     return f"{value:.4g} {unit}".rstrip()

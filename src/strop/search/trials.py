@@ -189,6 +189,21 @@ class Trials:
         if self.goal.minimize in ("memory", "cold-start"):
             costs = self.costs(model, recipe, repeats=1)
             found = replace(found, measurements={**found.measurements, **costs})
+        if recipe == self.baseline:
+            counts = self._counts(model)
+            found = replace(found, measurements={**found.measurements, **counts})
+        return found
+
+    def _counts(self, model: Model) -> dict[str, Measurement]:
+        """Return the original's parameters and multiply-accumulates; nothing where they can't be counted."""
+        try:
+            found: dict[str, Measurement] = self.executor.call(
+                self.lane(self.baseline), f"{_TASKS}:count", model,
+                timeout_seconds=self.runner.step_seconds,
+            )  # fmt: skip
+        except TrialError as error:  # a study is worth going on with without them
+            self.listen(Note(f"parameters and operations were not counted: {gist(error)}"))
+            return {}
         return found
 
     def _hopeless_ms(self) -> float:
