@@ -204,6 +204,9 @@ class Pass(PlugIn, abc.ABC):
         gives: The form of what it returns; None for the form it was given.
         needs: What it needs beside the model.
         exactness: How the function computed may change.
+        computes_in_integers: Whether what it treats computes in integers afterwards.
+        price: What it costs at each call, in words for where it does not pay; lower case, no full stop. Empty
+            where nothing is known beforehand.
         after: Passes one of which must have come before; empty for none.
         loads_tensorflow: Whether the work imports TensorFlow (10 s, 660 MB), which decides the worker.
         fallbacks: Settings to try in turn where what follows this pass refuses what it gave (names in them
@@ -214,6 +217,8 @@ class Pass(PlugIn, abc.ABC):
     gives: ClassVar[Form | None] = None
     needs: ClassVar[Needs] = Needs.NOTHING
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    computes_in_integers: ClassVar[bool] = False
+    price: ClassVar[str] = ""
     after: ClassVar[tuple[str, ...]] = ()
     loads_tensorflow: ClassVar[bool] = False
     fallbacks: ClassVar[tuple[Mapping[str, Value], ...]] = ()

@@ -47,6 +47,11 @@ class Step:
     name: str
     settings: Mapping[str, Value] = field(default_factory=dict)
 
+    @property
+    def is_conversion(self) -> bool:
+        """Whether it only writes the model down in another form."""
+        return self.name.startswith("convert.")
+
     def __str__(self) -> str:
         return _call(self.name, self.settings)
 
@@ -236,11 +241,17 @@ def _plain(settings: Mapping[str, Value]) -> dict[str, Any]:
 
 
 def _call(name: str, settings: Mapping[str, Value]) -> str:
-    inside = ", ".join(f"{key}={_short(value)}" for key, value in sorted(settings.items()))
+    inside = ", ".join(itertools.starmap(setting, sorted(settings.items())))
     return f"{name}({inside})" if inside else name
 
 
-def _short(value: Value) -> str:
+def setting(name: str, value: Value) -> str:
+    """Return a setting as a recipe's line has it.
+
+    Example:
+        >>> setting("threads", 2), setting("keep_float", ("a", "b", "c"))
+        ('threads=2', 'keep_float=<3 names>')
+    """
     if isinstance(value, tuple) and len(value) > 2:
-        return f"<{len(value)} names>"
-    return str(value) if isinstance(value, str) else repr(value)
+        return f"{name}=<{len(value)} names>"
+    return f"{name}={value if isinstance(value, str) else repr(value)}"

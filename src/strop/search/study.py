@@ -281,31 +281,11 @@ class Study:
         return min(missed, key=gap)[0] if missed else None
 
     def _explain_all(self) -> None:
-        for trial in self.trials.known.values():
-            if trial.evaluation is None:
-                continue
-            parent = self._parent(trial)
-            found = explain(
-                trial.recipe,
-                trial.evaluation,
-                parent.evaluation if parent else None,
-                self.trials.goal,
-                this_machine(),
-                dict(trial.facts),
-            )
-            if found:
-                self._explanations[trial.key] = found
-
-    def _parent(self, trial: Trial) -> Trial | None:
-        """Return what a trial is to be compared with: without its technique, or without its setting."""
-        recipe = trial.recipe
-        if recipe.steps and recipe.steps[-1].name.startswith("quantize."):
-            return self.trials.known.get(str(replace(recipe, steps=recipe.steps[:-1])))
-        for name in ("jit", "threads"):
-            if name in recipe.settings:
-                rest = {key: value for key, value in recipe.settings.items() if key != name}
-                for other in ({**rest}, {**rest, name: 1}):
-                    found = self.trials.known.get(str(recipe.on(recipe.runtime, other)))
-                    if found and found is not trial:
-                        return found
-        return None
+        known = list(self.trials.known.values())
+        original = self.trials.known[str(self.trials.baseline)]
+        for trial in known:
+            runtime = registry.runtimes.get(trial.recipe.runtime)
+            if trial.evaluation and trial is not original and not runtime.is_for_comparison:
+                self._explanations[trial.key] = explain(
+                    trial, known, original, self.trials.goal, this_machine()
+                )

@@ -39,6 +39,7 @@ class QuantizeByLiteRTConverter(Pass):
     needs = Needs.SAMPLES
     requires = (TENSORFLOW, LITERT)
     exactness = Exactness.LOSSY
+    computes_in_integers = True
     effort = Effort.STANDARD
     loads_tensorflow = True
 

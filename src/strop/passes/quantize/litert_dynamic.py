@@ -29,6 +29,8 @@ class QuantizeDynamicLiteRT(Pass):
     takes = frozenset({Form.LITERT})
     requires = (LITERT, Requirement("ai_edge_quantizer", "ai-edge-quantizer", "train"))
     exactness = Exactness.LOSSY
+    computes_in_integers = True
+    price = "finding the ranges at each call costs more than integer arithmetic saves here"
 
     bits: int = parameter(8, choices=(4, 8), doc="width of a weight")
 

@@ -38,6 +38,7 @@ class QuantizeStaticLiteRT(Pass):
     needs = Needs.SAMPLES
     requires = (LITERT, Requirement("ai_edge_quantizer", "ai-edge-quantizer", "train"))
     exactness = Exactness.LOSSY
+    computes_in_integers = True
 
     activation_bits: int = parameter(
         8, choices=(8, 16), search=(8, 16), doc="width of an activation"

@@ -30,6 +30,7 @@ class QuantizeWeightsLiteRT(Pass):
     takes = frozenset({Form.LITERT})
     requires = (LITERT, Requirement("ai_edge_quantizer", "ai-edge-quantizer", "train"))
     exactness = Exactness.LOSSY
+    price = "the weights are unpacked to float before use: smaller, not faster"
     effort = Effort.STANDARD
 
     bits: int = parameter(8, choices=(4, 8), search=(8, 4), doc="width of a weight")

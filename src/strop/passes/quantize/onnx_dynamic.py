@@ -36,6 +36,8 @@ class QuantizeDynamicONNX(Pass):
         Requirement("sympy", "sympy", "train"),
     )
     exactness = Exactness.LOSSY
+    computes_in_integers = True
+    price = "finding the ranges at each call costs more than integer arithmetic saves here"
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the quantized model."""

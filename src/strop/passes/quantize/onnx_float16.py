@@ -35,6 +35,7 @@ class Float16ONNX(Pass):
         Requirement("onnxconverter_common", "onnxconverter-common", "train"),
     )
     exactness = Exactness.LOSSY
+    price = "values are cast to single precision and back where no kernel computes in half"
     effort = Effort.STANDARD
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:

@@ -41,6 +41,7 @@ class QuantizeStaticONNX(Pass):
         Requirement("sympy", "sympy", "train"),
     )
     exactness = Exactness.LOSSY
+    computes_in_integers = True
 
     method: str = parameter(
         "minmax",

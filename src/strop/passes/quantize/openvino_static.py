@@ -33,6 +33,7 @@ class QuantizeStaticOpenVINO(Pass):
     needs = Needs.SAMPLES
     requires = (OPENVINO, Requirement("nncf", "nncf", "train"))
     exactness = Exactness.LOSSY
+    computes_in_integers = True
 
     preset: str = parameter(
         "mixed",

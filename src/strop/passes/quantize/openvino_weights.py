@@ -32,6 +32,7 @@ class CompressWeightsOpenVINO(Pass):
     takes = frozenset({Form.OPENVINO})
     requires = (OPENVINO, Requirement("nncf", "nncf", "train"))
     exactness = Exactness.LOSSY
+    price = "the weights are unpacked to float before use: smaller, not faster"
     effort = Effort.STANDARD
 
     bits: int = parameter(8, choices=(4, 8), search=(8, 4), doc="width of a weight")
