@@ -105,7 +105,7 @@ def test_a_technique_that_converts_is_held_against_the_plain_conversion():
 def test_a_technique_with_nothing_beside_it_is_held_against_the_original():
     said = told(then("litert_static"), 1.5, original=1.0)
     assert said == (
-        "the conversion made it worse, 1.50 times the time of the original: "
+        "the whole recipe made it worse, 1.50 times the time of the original: "
         "why can't be told from what was measured."
     )
 
@@ -132,6 +132,13 @@ def test_a_setting_is_held_against_its_plainest_value(engine, plain, settings, n
     said = told(recipe, now, (recipe.on(engine, plain), 0.1), machine=BARE)
     assert said.startswith(wanted)
     assert "with" not in told(recipe.on(engine, plain), 0.1, (recipe, now), machine=BARE)
+
+
+def test_what_was_dropped_after_a_single_call_is_nothing_to_compare_with():
+    this, original = trial(then("litert_static"), 0.5), trial(ORIGINAL, 1.0)
+    dropped = replace(trial(FLOAT, 40.0), state="dropped")
+    said = explain(this, [this, dropped, original], original, Goal(), ABLE)
+    assert said == "the whole recipe helped, 0.50 times the time of the original."
 
 
 def test_technique_and_settings_are_told_apart():

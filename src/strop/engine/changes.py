@@ -80,6 +80,11 @@ def precedence(recipe: Recipe, change: Change) -> Callable[[Value], int]:
     return lambda value: order.index(value) if value in order else len(order)
 
 
+def is_plain(recipe: Recipe, change: Change) -> bool:
+    """Say whether an engine's setting is at its default, or at what a search begins with where that leaves it out."""
+    return change.value is not None and precedence(recipe, change)(change.value) <= 1
+
+
 def comparisons(trial: Trial, trials: Iterable[Trial], original: Trial) -> list[Comparison]:
     """Return what a trial is to be compared with, one for each change that a measured trial lacks.
 
@@ -92,7 +97,8 @@ def comparisons(trial: Trial, trials: Iterable[Trial], original: Trial) -> list[
         trials: All of the study.
         original: How the source runs today.
     """
-    others = [other for other in trials if other.evaluation and other.key != trial.key]
+    # What was dropped was timed by a single call, which is nothing to measure others by.
+    others = [t for t in trials if t.evaluation and t.state == "done" and t.key != trial.key]
     found = [*_of_settings(trial.recipe, others), *_of_technique(trial.recipe, others)]
     if found:
         return found
@@ -106,8 +112,8 @@ def comparisons(trial: Trial, trials: Iterable[Trial], original: Trial) -> list[
     ]
     if steps and shorter:
         return [Comparison("the longer way", "by the shorter one", shorter[0])]
-    what = "the conversion" if steps else "the engine"
-    return [Comparison(what, "of the original", original)]
+    plain = "the conversion" if all(step.is_conversion for step in steps) else "the whole recipe"
+    return [Comparison(plain if steps else "the engine", "of the original", original)]
 
 
 def _of_settings(recipe: Recipe, others: Sequence[Trial]) -> list[Comparison]:

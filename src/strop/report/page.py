@@ -16,6 +16,7 @@ from strop.engine.outcome import Circumstances, Outcome, figure
 from strop.report.frontier import frontier
 from strop.report.markdown import how
 from strop.report.table import Row, beside, rows
+from strop.report.waterfall import waterfall
 from strop.report.words import comparison, gain, headline, percent, quality, quantity
 
 _ACCENT, _GOOD, _BAD, _QUIET = "#0f766e", "#0f766e", "#b4533c", "#94a3b8"
@@ -28,12 +29,13 @@ def page(outcome: Outcome, circumstances: Circumstances) -> str:
     parts = _parts(outcome, circumstances)
     charts = {
         "tradeoff": _tradeoff(outcome, circumstances),
-        "waterfall": _waterfall(outcome, circumstances),
+        "waterfall": waterfall(outcome, circumstances.goal),
     }
     # "</" would end the script element early, whatever string it stands in.
+    steps = _STEPS if charts["waterfall"]["data"] else ""
     data = json.dumps(spelled(charts), default=str, allow_nan=False).replace("</", "<\\/")
     return _PAGE.substitute(
-        parts, plotly=get_plotlyjs(), charts=data, style=_STYLE, script=_SCRIPT
+        parts, steps=steps, plotly=get_plotlyjs(), charts=data, style=_STYLE, script=_SCRIPT
     )
 
 
@@ -311,42 +313,6 @@ def _hover(trial: Trial, circumstances: Circumstances, outcome: Outcome) -> str:
     return f"<b>{html.escape(quantity(measured))}</b>{gained}<br>{steps}"
 
 
-def _waterfall(outcome: Outcome, circumstances: Circumstances) -> dict[str, Any]:
-    """Return what each step of the winner brought, as a chain of times that were measured."""
-    best = outcome.best
-    if best is None:
-        return {"data": [], "layout": {}}
-    labels, values = ["original"], [_time(outcome.baseline, circumstances)]
-    for count in range(1, len(best.recipe.steps) + 1):
-        steps = best.recipe.steps[:count]
-        same = [t for t in outcome.trials if t.recipe.steps == steps and _time(t, circumstances)]
-        same = [t for t in same if t.recipe.runtime == best.recipe.runtime] or same
-        if same and count < len(best.recipe.steps):
-            fastest = min(same, key=lambda t: _time(t, circumstances) or 0.0)
-            labels.append(f"{steps[-1].name}<br>@ {fastest.recipe.runtime}")
-            values.append(_time(fastest, circumstances))
-    last = best.recipe.steps[-1].name if best.recipe.steps else "settings"
-    labels.append(f"{last}<br>@ {best.recipe.runtime}")
-    values.append(_time(best, circumstances))
-    shown = [v or 0.0 for v in values]
-    return {
-        "data": [
-            {
-                "type": "bar", "x": labels, "y": shown,
-                "text": [f"{v:.3g} ms" for v in shown], "textposition": "outside", "cliponaxis": False,
-                "hoverinfo": "skip",
-                "marker": {"color": [_QUIET] * (len(shown) - 1) + [_ACCENT]},
-            }
-        ],
-        "layout": {"yaxis": {"title": {"text": "ms a call"}, "rangemode": "tozero"}, "bargap": 0.45},
-    }  # fmt: skip
-
-
-def _time(trial: Trial, circumstances: Circumstances) -> float | None:
-    measured = figure(trial.evaluation, f"latency_p50@{circumstances.goal.batch}")
-    return measured.value if measured else None
-
-
 _STYLE = """
 :root { --ink: #0f172a; --quiet: #64748b; --line: #e2e8f0; --paper: #ffffff; --soft: #f8fafc; --accent: #0f766e; --bad: #b4533c; }
 @media (prefers-color-scheme: dark) {
@@ -367,7 +333,7 @@ h3 { font-size: 16px; margin: 24px 0 4px; }
 .card i { display: block; font-size: 13px; color: var(--quiet); font-style: normal; }
 .sub { color: var(--quiet); margin: 0 0 8px; }
 .chart { height: 440px; }
-.chart.low { height: 330px; }
+.chart.steps { min-width: 760px; }
 .warning { border-left: 3px solid var(--bad); padding: 2px 14px; margin-top: 28px; }
 pre, code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; overflow-x: auto; position: relative; }
@@ -396,8 +362,9 @@ const ink = getComputedStyle(document.documentElement);
 const color = name => ink.getPropertyValue(name).trim();
 function draw(id) {
   const element = document.getElementById(id), chart = charts[id];
+  if (!element) return;
   if (!chart.data.length) { element.remove(); return; }
-  const axis = { gridcolor: color('--line'), zerolinecolor: color('--line'), linecolor: color('--line'), tickfont: { color: color('--quiet') } };
+  const axis = { gridcolor: color('--line'), zerolinecolor: color('--line'), linecolor: color('--line'), tickfont: { color: color('--quiet'), size: 11 } };
   const layout = Object.assign({
     paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)',
     font: { family: 'system-ui, sans-serif', size: 13, color: color('--ink') },
@@ -426,6 +393,11 @@ document.querySelectorAll('button[data-copy]').forEach(button => button.addEvent
 }));
 """
 
+_STEPS = """<h2>What each step brought</h2>
+<p class="sub">From the original to the winner, by the figures of the trials in the table, which were measured one after the other.
+What stands together under one bar was not measured apart.</p>
+<div class="scroll"><div id="waterfall" class="chart steps"></div></div>"""
+
 _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -449,9 +421,7 @@ $warning
 <h2>The trade-off</h2>
 <p class="sub">Every model that was tried. Further left is better; higher is closer to the original's answers.</p>
 <div id="tradeoff" class="chart"></div>
-<h2>What each step brought</h2>
-<p class="sub">The winner's steps, each at the fastest settings that were measured for it.</p>
-<div id="waterfall" class="chart low"></div>
+$steps
 $beside
 <h2>The recipe</h2>
 <pre><button data-copy="toml">copy</button><span id="toml">$toml</span></pre>
