@@ -56,13 +56,6 @@ class Outcome:
         """Return the paired comparison of a trial with the baseline, if it was a finalist."""
         return next((pair for pair in self.pairs if pair.name == str(trial.recipe)), None)
 
-    def parent_of(self, trial: Trial) -> Trial | None:
-        """Return the trial with one step less, under the same runtime if there is one."""
-        shorter = trial.recipe.steps[:-1]
-        same = [t for t in self.trials if t.recipe.steps == shorter and t.evaluation]
-        engine = [t for t in same if t.recipe.runtime == trial.recipe.runtime]
-        return next(iter(engine or same), None)
-
 
 @dataclass(frozen=True)
 class Circumstances:
