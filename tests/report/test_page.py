@@ -130,3 +130,8 @@ def test_where_the_original_is_kept_or_nothing_was_measured_there_are_no_steps()
     for text in (kept, unknown):
         assert charts(text)["waterfall"]["data"] == []
         assert "What each step brought" not in text
+
+
+@pytest.mark.parametrize(("minimize", "side"), [("latency", "left"), ("throughput", "right")])
+def test_the_page_says_on_which_side_the_better_ones_stand(minimize, side):
+    assert f"Further {side} is better" in page(outcome(), circumstances(minimize=minimize))

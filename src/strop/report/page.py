@@ -52,6 +52,7 @@ def _parts(outcome: Outcome, circumstances: Circumstances) -> dict[str, str]:
         "title": html.escape(f"{circumstances.source_name}: {headline(outcome, circumstances)}"),
         "name": html.escape(circumstances.source_name),
         "figure": _figure(outcome, circumstances),
+        "side": "right" if circumstances.goal.minimize == "throughput" else "left",
         "said": html.escape(_said(outcome, circumstances)),
         "cards": _cards(outcome, circumstances),
         "recipe": html.escape(str(best.recipe) if best else ""),
@@ -419,7 +420,7 @@ _PAGE = Template("""<!doctype html>
 $warning
 <section class="cards">$cards</section>
 <h2>The trade-off</h2>
-<p class="sub">Every model that was tried. Further left is better; higher is closer to the original's answers.</p>
+<p class="sub">Every model that was judged. Further $side is better; higher is closer to the original's answers.</p>
 <div id="tradeoff" class="chart"></div>
 $steps
 $beside
