@@ -21,10 +21,9 @@ _NOUNS = {
     "memory": "peak memory",
     "cold-start": "cold start",
 }
-# What is called different. Trials are timed one after the other, so a few percent may be the machine's doing, and a
-# single process tells less than that of what a process takes.
-_MARGIN = 0.02
-_LONE_MARGIN = 0.1
+# What two trials of one thing differ by anyhow: they are measured one after the other, and what only a fresh process
+# shows is asked of a single one.
+_ANYHOW = {"latency": 0.02, "throughput": 0.02, "size": 0.02, "memory": 0.05, "cold-start": 0.2}
 _UNKNOWN = "why can't be told from what was measured"
 
 
@@ -52,10 +51,12 @@ def _said(compared: Comparison, trial: Trial, goal: Goal, machine: Machine) -> s
         return ""
     ratio = now.value / before.value
     figures = f"{ratio:.2f} times the {_NOUNS[goal.minimize]} {compared.to}"
-    is_same = not _differ(now, before)
+    is_same = not _differ(now, before, _ANYHOW[goal.minimize])
     if not is_same and (ratio > 1) == (goal.minimize == "throughput"):
         return f"{compared.what} helped, {figures}."
-    verdict = "made no difference" if is_same else "made it worse"
+    verdict = "made it worse"
+    if is_same:
+        verdict = f"made no {'' if f'{ratio:.2f}' == '1.00' else 'sure '}difference"
     causes = _causes(compared.change, trial, goal, machine, is_same=is_same)
     return f"{compared.what} {verdict}, {figures}: {'; '.join(causes) or _UNKNOWN}."
 
@@ -64,11 +65,10 @@ def _objective(evaluation: Evaluation | None, goal: Goal) -> Measurement | None:
     return evaluation.objective(goal) if evaluation else None
 
 
-def _differ(now: Measurement, before: Measurement) -> bool:
-    """Say whether two figures differ by more than their intervals and what such figures differ by anyhow."""
-    lone = any(m.count == 1 and m.confidence < 1 for m in (now, before))
-    near = abs(now.value / before.value - 1) <= (_LONE_MARGIN if lone else _MARGIN)
-    return not near and (now.low > before.high or before.low > now.high)
+def _differ(now: Measurement, before: Measurement, anyhow: float) -> bool:
+    """Say whether two figures differ by more than their intervals, and by more than such figures do anyhow."""
+    apart = now.low > before.high or before.low > now.high
+    return apart and abs(now.value / before.value - 1) > anyhow
 
 
 def _causes(
