@@ -88,7 +88,7 @@ def test_each_change_of_the_winner_has_a_bar_of_what_it_brought():
     assert bars["y"] == pytest.approx([8.0, -0.1, -3.9, -2.0, -1.5, 0.05, 0.55])
     assert bars["measure"] == ["absolute", *["relative"] * 5, "total"]
     assert texts == [
-        "8 ms", "7.9 ms<br>no difference", "4 ms<br>1.98× faster", "2 ms<br>2.0× faster", "500 µs<br>4.0× faster",
+        "8 ms", "7.9 ms<br>no sure difference", "4 ms<br>1.98× faster", "2 ms<br>2.0× faster", "500 µs<br>4.0× faster",
         "550 µs<br>1.10× slower", "550 µs",
     ]  # fmt: skip
 

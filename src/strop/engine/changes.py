@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 from strop.core import registry
 from strop.core.contracts import PlugIn
+from strop.core.evaluation import Goal, Measurement
 from strop.core.parameters import Value
 from strop.core.recipe import Recipe, setting
 from strop.engine.ledger import Trial
 
 _RUNTIME = -1
+# What two trials of one thing differ by anyhow: they are measured one after the other, and what only a fresh process
+# shows is asked of a single one.
+_ANYHOW = {"latency": 0.02, "throughput": 0.02, "size": 0.02, "memory": 0.05, "cold-start": 0.2}
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,12 @@ def precedence(recipe: Recipe, change: Change) -> Callable[[Value], int]:
 def is_plain(recipe: Recipe, change: Change) -> bool:
     """Say whether an engine's setting is at its default, or at what a search begins with where that leaves it out."""
     return change.value is not None and precedence(recipe, change)(change.value) <= 1
+
+
+def differ(now: Measurement, before: Measurement, goal: Goal) -> bool:
+    """Say whether two trials differ in what is minimized by more than their intervals, and than such figures do anyhow."""
+    apart = now.low > before.high or before.low > now.high
+    return apart and abs(now.value / before.value - 1) > _ANYHOW[goal.minimize]
 
 
 def comparisons(trial: Trial, trials: Iterable[Trial], original: Trial) -> list[Comparison]:

@@ -11,14 +11,11 @@ from typing import Any
 from strop.core import registry
 from strop.core.evaluation import Goal, Measurement
 from strop.core.recipe import Recipe
-from strop.engine.changes import Change, changes, is_plain
+from strop.engine.changes import Change, changes, differ, is_plain
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Outcome
 from strop.report.words import comparison, quantity
 
-_SAME = (
-    0.02  # trials are timed one after the other; what is nearer than this is told as no difference
-)
 _WIDE = 18  # letters that fit under a bar
 _BETTER, _WORSE, _QUIET = "#0f766e", "#b4533c", "#94a3b8"
 
@@ -94,7 +91,8 @@ def _rungs(chain: Sequence[Trial], wanted: Iterable[Change]) -> Iterable[Rung]:
 
 
 def _figure(trial: Trial, goal: Goal) -> Measurement | None:
-    return trial.evaluation.objective(goal) if trial.evaluation else None
+    measured = trial.evaluation.objective(goal) if trial.evaluation else None
+    return measured if measured and measured.value else None  # nought is no multiple of anything
 
 
 def waterfall(outcome: Outcome, goal: Goal) -> dict[str, Any]:
@@ -111,7 +109,7 @@ def waterfall(outcome: Outcome, goal: Goal) -> dict[str, Any]:
         "best",
     ]
     reached = [quantity(figure) for figure in found]
-    brought = [_brought(before, now, goal) for before, now in pairs]
+    brought = [_brought(*both, goal) for both in itertools.pairwise(found)]
     texts = [reached[0], *map("{}<br>{}".format, reached[1:], brought), reached[-1]]
     tops = [values[0], *map(max, pairs), values[-1]]
     rise, fall = (_BETTER, _WORSE) if goal.minimize == "throughput" else (_WORSE, _BETTER)
@@ -160,7 +158,9 @@ def _place(rung: Rung) -> list[str]:
     return [html.escape(str(change)) for change in here]
 
 
-def _brought(before: float, now: float, goal: Goal) -> str:
+def _brought(before: Measurement, now: Measurement, goal: Goal) -> str:
     """Return how many times better or worse a figure became."""
-    ratio = now / before if goal.minimize == "throughput" else before / now
-    return "no difference" if abs(ratio - 1) <= _SAME else comparison(ratio, goal.minimize)
+    if not differ(now, before, goal):
+        return "no sure difference"
+    ratio = before.value / now.value
+    return comparison(1 / ratio if goal.minimize == "throughput" else ratio, goal.minimize)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from strop.core import registry
 from strop.core.evaluation import Evaluation, Goal, Measurement
-from strop.engine.changes import Change, Comparison, comparisons
+from strop.engine.changes import Change, Comparison, comparisons, differ
 from strop.engine.ledger import Trial
 from strop.engine.machine import Machine
 
@@ -21,9 +21,6 @@ _NOUNS = {
     "memory": "peak memory",
     "cold-start": "cold start",
 }
-# What two trials of one thing differ by anyhow: they are measured one after the other, and what only a fresh process
-# shows is asked of a single one.
-_ANYHOW = {"latency": 0.02, "throughput": 0.02, "size": 0.02, "memory": 0.05, "cold-start": 0.2}
 _UNKNOWN = "why can't be told from what was measured"
 
 
@@ -51,7 +48,7 @@ def _said(compared: Comparison, trial: Trial, goal: Goal, machine: Machine) -> s
         return ""
     ratio = now.value / before.value
     figures = f"{ratio:.2f} times the {_NOUNS[goal.minimize]} {compared.to}"
-    is_same = not _differ(now, before, _ANYHOW[goal.minimize])
+    is_same = not differ(now, before, goal)
     if not is_same and (ratio > 1) == (goal.minimize == "throughput"):
         return f"{compared.what} helped, {figures}."
     verdict = "made it worse"
@@ -63,12 +60,6 @@ def _said(compared: Comparison, trial: Trial, goal: Goal, machine: Machine) -> s
 
 def _objective(evaluation: Evaluation | None, goal: Goal) -> Measurement | None:
     return evaluation.objective(goal) if evaluation else None
-
-
-def _differ(now: Measurement, before: Measurement, anyhow: float) -> bool:
-    """Say whether two figures differ by more than their intervals, and by more than such figures do anyhow."""
-    apart = now.low > before.high or before.low > now.high
-    return apart and abs(now.value / before.value - 1) > anyhow
 
 
 def _causes(
