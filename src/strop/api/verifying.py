@@ -15,7 +15,7 @@ from strop.core.errors import (
 )
 from strop.core.evaluation import Fidelity
 from strop.engine.executors.local import LocalExecutor
-from strop.engine.verification import Check
+from strop.engine.verification import Check, matched_by_place
 from strop.report.artifact import (
     REFERENCE,
     read_certificate,
@@ -35,7 +35,7 @@ class Verdict:
     Attributes:
         holds: Whether the candidate is within its limits.
         fidelity: How well it answers; None where only a certificate was checked.
-        checks: What of an artifact was checked again.
+        checks: What of an artifact was checked again; of two models, which names were matched by place.
     """
 
     holds: bool
@@ -101,7 +101,8 @@ def verify(
             first, second, str(place), metric, asked.goal.confidence or 0.95, asked.seed,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
-    return Verdict(_within(fidelity, max_drop, tolerance), fidelity)
+    told = matched_by_place(first.model.signature, second.model.signature)
+    return Verdict(_within(fidelity, max_drop, tolerance), fidelity, tuple(told))
 
 
 def _within(fidelity: Fidelity, max_drop: float | None, tolerance: float | None) -> bool:

@@ -56,7 +56,7 @@ def compare_answers(
 ) -> Fidelity:
     """Return how well `candidate` answers beside `original`, on all samples that are for judging.
 
-    Inputs are matched by name, or by place where names differ.
+    Inputs and outputs are matched by name, or by place where names differ.
 
     Raises:
         SamplesError: If the candidate takes other shapes, or gives others.
@@ -68,6 +68,7 @@ def compare_answers(
     signature = original.model.signature
     with candidate.open() as predictor:
         found = predict_all(predictor, _renamed(samples, signature, candidate.model.signature))
+    found = _in_order_of(signature, candidate.model.signature, found)
     _check_shapes(reference, found, signature)
     questions = choose_metrics(metric, reference, samples.targets, signature)
     return judge(
@@ -112,6 +113,33 @@ def under_names_of(candidate: Signature, inputs: Arrays) -> Arrays:
     found = {name: inputs[name] for name in candidate.input_names} if same else dict(by_place)
     candidate.check(found)
     return {spec.name: found[spec.name].astype(spec.dtype) for spec in candidate.inputs}
+
+
+def _in_order_of(
+    original: Signature, candidate: Signature, outputs: list[NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Return a candidate's outputs in the original's order where names agree: converters shuffle them."""
+    if set(original.output_names) != set(candidate.output_names):
+        return outputs
+    by_name = dict(zip(candidate.output_names, outputs, strict=True))
+    return [by_name[name] for name in original.output_names]
+
+
+def matched_by_place(original: Signature, candidate: Signature) -> list[Check]:
+    """Return what is to be told of two models with several inputs or outputs whose names differ: who stands for whom."""
+    sides = {
+        "inputs": (original.input_names, candidate.input_names),
+        "outputs": (original.output_names, candidate.output_names),
+    }
+    return [
+        Check(
+            f"{what} are matched by place, since their names differ",
+            None,
+            ", ".join(f"'{a}' with '{b}'" for a, b in zip(one, other, strict=False)),
+        )
+        for what, (one, other) in sides.items()
+        if len(one) > 1 and set(one) != set(other)
+    ]
 
 
 def _check_shapes(

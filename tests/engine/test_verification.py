@@ -1,0 +1,64 @@
+"""Two models side by side: whose outputs are held against whose."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from strop.core.model import Form, Model
+from strop.core.samples import Samples, Splits
+from strop.core.signature import Signature, TensorSpec
+from strop.engine.verification import Opened, compare_answers, matched_by_place
+
+
+def two_headed(path, *names):
+    """An ONNX model with an output a name: `left` gives the input back, `right` turns its sign; any other does as its place."""
+    operations = {"left": "Identity", "right": "Neg"}
+    by_place = ("Identity", "Neg")
+    nodes = [
+        helper.make_node(operations.get(name, by_place[place]), ["x"], [name])
+        for place, name in enumerate(names)
+    ]
+    x, *heads = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2])
+        for name in ("x", *names)
+    )
+    graph = helper.make_graph(nodes, "heads", [x], heads)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(made, path)
+    specs = tuple(TensorSpec(name, (None, 2), "float32") for name in names)
+    signature = Signature((TensorSpec("x", (None, 2), "float32"),), specs)
+    return Opened(Model.at(Form.ONNX, path, signature), "onnxruntime", {})
+
+
+@pytest.fixture
+def splits(tmp_path):
+    def part(count):
+        x = np.random.default_rng(count).standard_normal((count, 2)).astype("float32")
+        return Samples({"x": x}, {})
+
+    Splits(part(0), part(4), part(8), part(8)).save(tmp_path / "splits")
+    return str(tmp_path / "splits")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("left", "right"), []),
+        (("right", "left"), []),  # as converters shuffle them
+        (("a", "b"), ["'left' with 'a', 'right' with 'b'"]),
+    ],
+)
+def test_outputs_are_matched_by_name_and_else_by_place_which_is_told(
+    tmp_path, splits, names, told
+):
+    original = two_headed(tmp_path / "original.onnx", "left", "right")
+    candidate = two_headed(tmp_path / "candidate.onnx", *names)
+
+    found = compare_answers(original, candidate, splits, None, 0.95, 0)
+
+    assert [output.name for output in found.outputs] == ["left", "right"]
+    assert found.max_abs == 0
+    checks = matched_by_place(original.model.signature, candidate.model.signature)
+    assert [check.found for check in checks] == told
+    assert all(check.holds is None for check in checks)
