@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error
 
-from strop.core.errors import MetricError, ParameterError, UnknownNameError
+from strop.core.errors import JudgingError, MetricError, ParameterError, UnknownNameError
 from strop.core.evaluation import Goal
 from strop.core.signature import Signature, TensorSpec
 from strop.engine.fidelity import choose_metrics, judge, predict_all, reasons, user_function
@@ -228,6 +228,22 @@ def test_a_metric_of_ones_own_is_found_asked_and_refused(tmp_path, monkeypatch, 
         judged(before, after, target, "own_metric:nothing")
     with pytest.raises(ParameterError, match="'own_metric:absent' can't be used"):
         user_function("own_metric:absent")
+
+
+def test_a_metric_that_fails_on_the_candidate_alone_is_the_candidates_failure(
+    tmp_path, monkeypatch, scores
+):
+    (tmp_path / "choosy_metric.py").write_text(
+        "def spread(output, target): return 0 * float(output.mean()) / bool(output.std())\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before, _, target = scores
+    constant = np.ones_like(before)
+
+    with pytest.raises(JudgingError, match="failed: ZeroDivisionError"):
+        judged(before, constant, target, "choosy_metric:spread")
+    with pytest.raises(MetricError, match="failed: ZeroDivisionError"):
+        judged(constant, before, target, "choosy_metric:spread")
 
 
 def test_a_metric_without_targets_is_refused(scores):

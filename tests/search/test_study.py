@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import strop
@@ -11,6 +12,7 @@ from strop.core.contracts import Effort
 from strop.core.evaluation import Goal
 from strop.report.words import headline
 from strop.search.events import Note, StageStarted, TrialStarted
+from tests.models import onnx_dense
 
 LITERT = ("litert",)
 
@@ -118,6 +120,37 @@ def test_an_interrupted_run_leaves_the_winner_of_an_earlier_one_alone(digits, fi
     assert again.outcome.best is None
     assert strop.verify(out / "best").holds
     assert (out / "best.toml").exists()
+
+
+# Asked of the original's own answers for targets, it fails on whatever answers a little otherwise.
+STRICT = """
+import numpy as np
+def score(outputs, targets):
+    if np.abs(outputs - targets).max() > 1e-4:
+        raise ValueError("these are other answers")
+    return 1.0
+"""
+
+
+def test_a_metric_that_fails_on_a_candidate_costs_that_trial_alone(tmp_path, monkeypatch):
+    (tmp_path / "strict.py").write_text(STRICT)
+    monkeypatch.chdir(tmp_path)
+    onnx_dense(tmp_path / "dense.onnx")
+    x = np.random.default_rng(0).standard_normal((400, 4)).astype("float32")
+    session = onnxruntime.InferenceSession(tmp_path / "dense.onnx")
+    (answers,) = session.run(None, {"x": x})
+
+    result = strop.optimize(
+        tmp_path / "dense.onnx", (x, answers), output=tmp_path / "out",
+        request=strop.Request(
+            Goal("size", metric="strict:score"), Effort.QUICK, runtimes=("onnxruntime",)
+        ),
+    )  # fmt: skip
+
+    failed = [t for t in result.outcome.trials if "these are other answers" in t.reason]
+    assert failed
+    assert {t.state for t in failed} == {"failed"}
+    assert result.best.trial.recipe.steps == ()  # the study went on and kept what answers right
 
 
 # Probabilities of a whole int8 network are multiples of 1/256 and rarely add up to 1. Only in the final are more than

@@ -17,6 +17,7 @@
     │   ├── ConversionError         a converter refused, or changed the answers
     │   ├── QuantizationError       a quantizer refused
     │   ├── ExecutionError          an engine could not open or run a model
+    │   ├── JudgingError            the metric fails on a candidate's answers, and not on the original's
     │   ├── WorkerDiedError         the process that carried out a step ended by itself
     │   ├── StepTimeoutError        a step ran past its time limit
     │   └── SubjectError            one of several measured side by side failed
@@ -41,6 +42,7 @@ __all__ = [
     "ExecutionError",
     "GoalError",
     "InputError",
+    "JudgingError",
     "MetricError",
     "MissingDependencyError",
     "ModelError",
@@ -140,7 +142,7 @@ class ParameterError(InputError):
 
 
 class MetricError(InputError):
-    """A metric failed, or gave something that is not a finite number."""
+    """A metric failed on the original's answers, or gave something that is not a finite number."""
 
 
 class UnknownNameError(InputError):
@@ -198,6 +200,10 @@ class QuantizationError(TrialError):
 
 class ExecutionError(TrialError):
     """An engine could not open the model, or failed while running it."""
+
+
+class JudgingError(TrialError):
+    """The metric gave the original's answers a figure, and fails on the candidate's."""
 
 
 class WorkerDiedError(TrialError):

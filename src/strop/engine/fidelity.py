@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from strop.core import registry
 from strop.core.contracts import Metric, Predictor
-from strop.core.errors import MetricError, ParameterError, message
+from strop.core.errors import JudgingError, MetricError, ParameterError, message
 from strop.core.evaluation import Fidelity, Measurement, OutputDifference
 from strop.core.samples import Samples
 from strop.core.signature import Arrays, Signature
@@ -241,7 +241,8 @@ def judge(
         floor: The drop that the original shows against itself.
 
     Raises:
-        MetricError: If the metric fails.
+        MetricError: If the metric fails on the original's outputs.
+        JudgingError: If it does on the candidate's alone.
     """
     names = signature.output_names
     outputs = tuple(
@@ -311,7 +312,11 @@ def _metric_drop(
     confidence: float,
     seed: int,
 ) -> tuple[Measurement, Measurement, Measurement]:
-    baseline, value = question.ask(reference, target), question.ask(candidate, target)
+    baseline = question.ask(reference, target)
+    try:
+        value = question.ask(candidate, target)
+    except MetricError as error:
+        raise JudgingError(f"{error}\nOn the original's answers it did not fail.") from None
     sign = 1.0 if question.higher_is_better else -1.0
     scale = 1.0 if question.is_bounded else max(abs(baseline), _SMALLEST_SCALE)
     count = len(reference)

@@ -124,10 +124,11 @@ def _floor(
 ) -> Floor:
     """Return what two calls of an original that does not repeat itself differ by."""
     targets = samples.targets
-    # Either call may as well have come first; the one that happened to score less is no better than the other.
+    # Either call may as well have come first; the one that happened to score less is no better than the other. The
+    # second stands for the original first, so that a metric that fails on it is told as failing on the original.
     drops = [
         judge(*pair, targets, signature=signature, questions=questions, split="select").drop.value
-        for pair in ((first, again), (again, first))
+        for pair in ((again, first), (first, again))
     ]
     errors = [
         relative_error(before[few], after[few])

@@ -6,12 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from strop.core.contracts import Context
-from strop.core.errors import QuantizationError
+from strop.core.errors import JudgingError, QuantizationError
 from strop.core.model import Model
 from strop.numerics.repair import errors_alone, fewest_left_out, rank_by_error
 
 # Samples that answers are compared on, to rank operations: what one costs shows in few.
 COMPARED = 64
+
+
+def within_limits(context: Context, model: Model) -> bool:
+    """Say whether `model` keeps the goal's limits; one whose answers the metric can't judge does not."""
+    try:
+        return context.goal.shortfall(context.evaluate(model)) is None
+    except JudgingError:
+        return False
 
 
 def repaired(
@@ -43,7 +51,7 @@ def repaired(
             # ai-edge-quantizer refuses a model of which nothing is left to quantize. That loses nothing, so the limit
             # holds, and fewer are looked for; said otherwise, the search would end before it tried them.
             return len(kept) == len(names)
-        return context.goal.shortfall(context.evaluate(tried[kept])) is None
+        return within_limits(context, tried[kept])
 
     kept = fewest_left_out(ranked, holds)
     if kept is None or kept not in tried:

@@ -144,7 +144,7 @@ class Trials:
                 model, recipe, judged=0 if is_baseline else None, progress=progress
             )
         except (MetricError, OutputError, Cancelled):
-            raise  # it would be the same for every candidate
+            raise  # it would be the same for every candidate (a metric that fails on one alone is a JudgingError)
         except StepTimeoutError as error:
             facts = {"step_seconds": self.runner.step_seconds}
             return Trial(key, recipe, "failed", gist(error), None, facts)

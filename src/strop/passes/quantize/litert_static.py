@@ -58,12 +58,13 @@ class QuantizeStaticLiteRT(Pass):
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the quantized flatbuffer."""
         from strop.graph.litert_quantizing import layers_of
+        from strop.graph.repairing import within_limits
 
         if not any(is_float for _, is_float in layers_of(model.path)):
             return Unchanged("no layer has float weights")
         ranges: dict[str, Any] = {}
         made = self._quantized(model, context, self.keep_float, ranges)
-        if not self.repair or context.goal.shortfall(context.evaluate(made)) is None:
+        if not self.repair or within_limits(context, made):
             return made
         return self._repaired(model, context, ranges)
 

@@ -63,6 +63,7 @@ class QuantizeStaticONNX(Pass):
             prepared,
         )
         from strop.graph.quiet import quiet
+        from strop.graph.repairing import within_limits
 
         if is_quantized(model.path):
             return Unchanged("the model is quantized already")
@@ -71,7 +72,7 @@ class QuantizeStaticONNX(Pass):
         if not layers_of(ready):
             return Unchanged("no layer has weights that an integer kernel could use")
         made = self._quantized(model, ready, context, self.keep_float)
-        if not self.repair or context.goal.shortfall(context.evaluate(made)) is None:
+        if not self.repair or within_limits(context, made):
             return made
         return self._repaired(model, ready, context)
 

@@ -67,13 +67,14 @@ class QuantizeStaticOpenVINO(Pass):
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the quantized model."""
         from strop.graph.openvino_quantizing import has_attention, layers_of
+        from strop.graph.repairing import within_limits
 
         if not layers_of(model.path):
             return Unchanged("no layer has weights that an integer kernel could use")
         if self.transformer and not has_attention(model.path):
             return Unchanged("the model has no attention: no softmax between two matrix products")
         made = self._quantized(model, context, self.keep_float)
-        if not self.repair or context.goal.shortfall(context.evaluate(made)) is None:
+        if not self.repair or within_limits(context, made):
             return made
         return self._repaired(model, made, context)
 
