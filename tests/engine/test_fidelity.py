@@ -1,5 +1,6 @@
 """Fidelity: drops as their definitions say, and nothing that is not a number passes."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -244,6 +245,34 @@ def test_a_metric_that_fails_on_the_candidate_alone_is_the_candidates_failure(
         judged(before, constant, target, "choosy_metric:spread")
     with pytest.raises(MetricError, match="failed: ZeroDivisionError"):
         judged(constant, before, target, "choosy_metric:spread")
+
+
+SLOW = """
+import time
+calls = []
+def score(output, target):
+    calls.append(1)
+    end = time.perf_counter() + 0.06
+    while time.perf_counter() < end:
+        pass
+    return 1.0
+"""
+
+
+def test_a_slow_metric_of_ones_own_is_asked_few_times_and_its_interval_is_told_as_not_known(
+    tmp_path, monkeypatch, scores
+):
+    (tmp_path / "slow_metric.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before, after, target = scores
+
+    found = judged(before, after, target, "slow_metric:score")
+
+    assert len(user_function("slow_metric:score").__globals__["calls"]) == 4
+    assert (found.drop.value, found.drop.low, found.drop.high) == (0.0, -math.inf, math.inf)
+    assert Goal(max_drop=0.0).shortfall(found) is None
+    told = Goal(max_drop=0.0, confidence=0.95).shortfall(found)
+    assert told.startswith("how much slow_metric:score may drop at 95% is not known")
 
 
 def test_a_metric_without_targets_is_refused(scores):

@@ -1,3 +1,6 @@
+import math
+import time
+
 import numpy as np
 import pytest
 
@@ -150,3 +153,34 @@ def test_the_bootstrap_repeats_for_a_seed():
     one, other = (st.bootstrap_interval(mean, 200, seed=9) for _ in range(2))
     assert one == other
     assert one.low < one.value < one.high
+
+
+def test_a_bootstrap_that_has_no_time_for_its_level_knows_nothing():
+    def figure(indices):
+        return float(indices.mean())
+
+    assert st.bootstrap_interval(figure, 9, seconds=0.0)[1:] == (-math.inf, math.inf)
+    assert st.bootstrap_interval(lambda _: math.nan, 9)[1:] == (-math.inf, math.inf)
+
+
+def test_a_slow_statistic_is_asked_as_often_as_there_is_time_for():
+    calls = []
+
+    def slow(indices):
+        calls.append(1)
+        end = time.perf_counter() + 1e-3
+        while time.perf_counter() < end:
+            pass
+        return float(indices.mean())
+
+    found = st.bootstrap_interval(slow, 9, seconds=0.3, confidence=0.5)
+    assert (
+        len(calls) <= 301
+    )  # beside the first, as many as a millisecond goes into three tenths of a second
+    assert found.low < found.value < found.high
+
+
+def test_a_high_level_draws_the_resamples_that_it_needs():
+    calls = []
+    st.bootstrap_interval(lambda _: calls.append(1) or 1.0, 9, confidence=0.999)
+    assert len(calls) == 1 + 2000

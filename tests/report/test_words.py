@@ -1,5 +1,6 @@
 """What reports say, and that they say no more than was found."""
 
+import math
 import re
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from strop.core.evaluation import Evaluation, Measurement
 from strop.report.markdown import markdown
 from strop.report.page import page
 from strop.report.words import headline
-from tests.report.made import circumstances, outcome
+from tests.report.made import circumstances, fidelity, outcome
 
 
 def text(*, page_of=False, **found):
@@ -43,6 +44,16 @@ def test_the_page_shows_the_winners_drop_with_its_bound():
     cards = re.search(r'<section class="cards">(.*?)</section>', shown, re.S).group(1)
     assert "0.004" in cards
     assert "at most 0.009 at 95 %" in cards
+
+
+def test_a_bound_that_is_not_known_is_told_in_words():
+    assert "(0 to 0.009)" in text()
+    unknown = fidelity(high=math.inf)
+    found = replace(
+        outcome(), confirmed=replace(unknown, drop=replace(unknown.drop, low=-math.inf))
+    )
+    assert "0.004 (interval not known)" in markdown(found, circumstances())
+    assert "bound not known" in page(found, circumstances())
 
 
 def test_the_report_says_which_samples_its_figures_of_quality_are_from():

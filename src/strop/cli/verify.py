@@ -50,7 +50,7 @@ def command(original: str, candidate: str | None, **given: Any) -> None:
 
 
 def _print_fidelity(fidelity: Any) -> None:
-    from strop.report.words import percent
+    from strop.report.words import interval, percent
 
     click.echo(f"on {fidelity.samples} samples:")
     for output in fidelity.outputs:
@@ -67,5 +67,5 @@ def _print_fidelity(fidelity: Any) -> None:
         )
     drop = fidelity.drop
     click.echo(
-        f"  drop ({fidelity.drop_of}): {drop.value:.4g}, between {drop.low:.4g} and {drop.high:.4g} at {percent(drop.confidence)}"
+        f"  drop ({fidelity.drop_of}): {drop.value:.4g} ({interval(drop)} at {percent(drop.confidence)})"
     )

@@ -27,7 +27,7 @@ class Measurement:
     Attributes:
         value: The point estimate, in `unit`.
         unit: ``ms``, ``1/s``, ``bytes``, ``count``, ``ratio``, ``dB``, or the empty string for plain numbers.
-        low: Lower end of the interval; equals `value` where the figure is exact.
+        low: Lower end of the interval; equals `value` where the figure is exact, infinite where nothing is known.
         high: Upper end of the interval.
         count: How many observations stand behind it.
         confidence: The interval's confidence level; 1.0 where the figure is exact.
@@ -206,6 +206,11 @@ class Goal:
             verb = "is" if fidelity.drop_of == "relative error" else "drops by"
             return f"{fidelity.drop_of} {verb} {drop.value:.4g}, more than the limit {limit:g}"
         if self.confidence is not None and drop.high > limit:
+            if math.isinf(drop.high):
+                return (
+                    f"how much {fidelity.drop_of} may drop at {self.confidence:.0%} is not known: too few samples, "
+                    "or a metric too slow to be asked of many resamples"
+                )
             return (
                 f"{fidelity.drop_of} may drop by {drop.high:.4g} "
                 f"(upper bound at {self.confidence:.0%}), more than the limit {limit:g}"

@@ -29,6 +29,8 @@ from strop.numerics.statistics import (
 
 Outputs = Sequence[NDArray[Any]]
 _SMALLEST_SCALE = 1e-12
+# A user's metric may take seconds a call, and each trial is judged.
+_BOOTSTRAP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -331,6 +333,7 @@ def _metric_drop(
             _drop_of_resample(question, reference, candidate, target, sign),
             count,
             confidence=confidence,
+            seconds=_BOOTSTRAP_SECONDS,
             seed=seed,
         )
     drop = Measurement(
@@ -410,7 +413,7 @@ def _metric_interval(
             seed=seed,
         )
     else:
-        interval = Interval(value, value, value)
+        interval = Interval(value, -math.inf, math.inf)  # the drop's is what limits are held to
     return Measurement(value, "", interval.low, interval.high, count, confidence)
 
 

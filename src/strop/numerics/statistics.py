@@ -6,6 +6,7 @@ SciPy's statistics take over a second to import, so they are imported where they
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -289,26 +290,42 @@ def bootstrap_interval(
     *,
     confidence: float = 0.95,
     resamples: int = 400,
+    seconds: float = math.inf,
     seed: int = 0,
 ) -> Interval:
     """Return a statistic of samples with its percentile bootstrap interval.
+
+    The ends are quantiles of the resampled figures, so that one figure at least must be expected beyond each. Where
+    there is no time for as many resamples, or too few have a figure, nothing is known and the ends are infinite.
 
     Args:
         statistic: The figure for the samples of these indices; NaN where a resample has none.
         count: How many samples there are.
         confidence: Level of the interval.
-        resamples: How many times to draw.
+        resamples: How many times to draw; more where the level needs more.
+        seconds: About the longest to draw, as the time of one call tells; fewer resamples are drawn then.
         seed: For the drawing.
+
+    Example:
+        >>> bootstrap_interval(lambda chosen: 0.5, 10, seconds=0.0)
+        Interval(value=0.5, low=-inf, high=inf)
 
     References:
         Efron, Tibshirani, *An Introduction to the Bootstrap*, 1993, section 13.3.
     """
     random = np.random.default_rng(seed)
-    value = statistic(np.arange(count))
-    drawn: list[Any] = [
-        statistic(random.integers(0, count, count).astype(np.intp)) for _ in range(resamples)
-    ]
-    kept = [figure for figure in drawn if not math.isnan(figure)] or [value]
     tail = (1 - confidence) / 2
+    least = round(1 / tail)
+    started = time.perf_counter()
+    value = statistic(np.arange(count))
+    taken = max(time.perf_counter() - started, 1e-9)  # clocks have steps
+    draws = int(min(max(resamples, least), seconds / taken))
+    drawn: list[Any] = [
+        statistic(random.integers(0, count, count).astype(np.intp))
+        for _ in range(draws if draws >= least else 0)
+    ]
+    kept = [figure for figure in drawn if not math.isnan(figure)]
+    if len(kept) < least:
+        return Interval(value, -math.inf, math.inf)
     low, high = np.quantile(kept, [tail, 1 - tail])
     return Interval(value, min(float(low), value), max(float(high), value))

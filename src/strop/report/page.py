@@ -120,7 +120,10 @@ def _drop_card(outcome: Outcome) -> list[str]:
         return []
     drop = outcome.confirmed.drop
     label = f"drop ({outcome.confirmed.drop_of}), {outcome.confirmed.samples} unseen samples"
-    bound = f"at most {drop.high:.3g} at {percent(drop.confidence)}"
+    known = math.isfinite(drop.high)
+    bound = (
+        f"at most {drop.high:.3g} at {percent(drop.confidence)}" if known else "bound not known"
+    )
     return [_card(f"{drop.value:.3g}", label, bound)]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
-from strop.report.words import comparison, gain, percent, quantity
+from strop.report.words import comparison, gain, interval, percent, quantity
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def beside(outcome: Outcome, circumstances: Circumstances) -> list[tuple[str, st
             (
                 f"drop ({fidelity.drop_of}), {percent(drop.confidence)} interval",
                 "",
-                f"{drop.value:.4g} ({drop.low:.4g} to {drop.high:.4g})",
+                f"{drop.value:.4g} ({interval(drop)})",
             )
         )
         found.append(("largest difference of an output", "", f"{fidelity.max_abs:.3g}"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from strop.core.evaluation import Measurement
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
@@ -48,6 +50,18 @@ def _in_unit(value: float, unit: str) -> str:
 
 def _digits(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
+
+
+def interval(measured: Measurement) -> str:
+    """Return the two ends of a figure's interval, or that they are not known.
+
+    Example:
+        >>> interval(Measurement(0.5, "", 0.25, 0.75)), interval(Measurement(0.5, "", -math.inf, math.inf))
+        ('0.25 to 0.75', 'interval not known')
+    """
+    if math.isinf(measured.low) and math.isinf(measured.high):
+        return "interval not known"
+    return f"{measured.low:.4g} to {measured.high:.4g}"
 
 
 def times(ratio: float) -> str:
