@@ -247,6 +247,43 @@ def test_a_metric_that_fails_on_the_candidate_alone_is_the_candidates_failure(
         judged(constant, before, target, "choosy_metric:spread")
 
 
+OWN = """
+import numpy as np
+def mse(output, target):
+    return float(np.square(output - target).mean())
+def relative_mse(output, target):
+    return mse(output, target)
+def score(output, target):
+    return -mse(output, target)
+mse.higher_is_better = relative_mse.higher_is_better = False
+relative_mse.is_bounded = False
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "drop", "told"),
+    [
+        ("mse", 9.0 - 4.0, "less is better, and a drop is absolute"),
+        ("relative_mse", (9.0 - 4.0) / 4.0, "less is better, and a drop is relative"),
+        ("score", 9.0 - 4.0, "more is better, and a drop is absolute"),
+    ],
+)
+def test_a_metric_of_ones_own_says_which_way_is_better(tmp_path, monkeypatch, name, drop, told):
+    (tmp_path / "own_error.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    target = np.zeros((50, 1), "float32")
+    before, after = target + np.float32(2), target + np.float32(3)
+
+    found = judged(before, after, target, f"own_error:{name}")
+
+    assert found.drop.value == drop  # small whole numbers, which floats hold exactly
+    assert found.drop.low <= drop <= found.drop.high
+    questions = choose_metrics(
+        f"own_error:{name}", [before], {"y": target}, signature(before.shape[1])
+    )
+    assert told in reasons(questions)
+
+
 SLOW = """
 import time
 calls = []

@@ -133,7 +133,9 @@ def optimize(
         max_drop: The most that quality may drop: absolute for metrics in [0, 1], relative for errors.
         minimize: ``latency``, ``throughput``, ``size``, ``memory`` or ``cold-start``.
         batch_sizes: Batch sizes to measure; the objective is taken at the first.
-        metric: The quality metric's name or ``package.module:function``; picked where None.
+        metric: The quality metric's name or ``package.module:function``; picked where None. A function is given
+            an output and its targets and returns a number: more is better and a drop absolute, unless it has the
+            attributes ``higher_is_better = False`` and ``is_bounded = False`` (a drop is relative then).
         confidence: Where given, the limit holds for the drop's upper bound at this level.
         effort: ``quick``, ``standard`` or ``thorough``.
         budget_seconds: After which the search ends with the best so far.

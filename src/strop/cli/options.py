@@ -45,6 +45,11 @@ _SAMPLES = (
 _SEED = click.option(
     "--seed", type=int, default=0, show_default=True, help="for every random choice"
 )
+metric_option = click.option(
+    "--metric",
+    help="accuracy, top_k(k=3), auc, mae, rmse, mean_iou or module:function; more is better and a drop absolute, "
+    "unless the function's attributes higher_is_better and is_bounded are False",
+)
 _LIMITS = (
     click.option(
         "--max-drop",
@@ -60,9 +65,7 @@ _LIMITS = (
         show_default=True,
         help="batch sizes; the first decides",
     ),
-    click.option(
-        "--metric", help="accuracy, top_k(k=3), auc, mae, rmse, mean_iou or module:function"
-    ),
+    metric_option,
     click.option(
         "--confidence",
         type=float,

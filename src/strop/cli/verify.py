@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from strop.cli.options import options_of, preparation_of, source_options
+from strop.cli.options import metric_option, options_of, preparation_of, source_options
 
 
 @click.command()
@@ -20,7 +20,7 @@ from strop.cli.options import options_of, preparation_of, source_options
     help="the most that quality may drop  [default: 0.01; the certificate's for a lone artifact]",
 )
 @click.option("--tolerance", type=float, help="the largest absolute difference of any output")
-@click.option("--metric", help="accuracy, top_k(k=3), auc, mae, rmse, mean_iou or module:function")
+@metric_option
 def command(original: str, candidate: str | None, **given: Any) -> None:
     """Hold CANDIDATE's answers to ORIGINAL's; a lone artifact is held to its certificate.
 

@@ -40,7 +40,8 @@ class Question:
     Attributes:
         title: As the report writes it.
         metric: One of ours; None for the user's function.
-        function: ``(output, target) -> float``; more is better.
+        function: ``(output, target) -> float``. A user's may say by attributes of its own, ``higher_is_better`` and
+            ``is_bounded``, what a metric of ours says by its class; both are taken for true where it does not.
         because: One sentence: which metric, and why.
     """
 
@@ -52,12 +53,23 @@ class Question:
     @property
     def higher_is_better(self) -> bool:
         """Whether more is better."""
-        return self.metric is None or self.metric.higher_is_better
+        return bool(getattr(self._says, "higher_is_better", True))
 
     @property
     def is_bounded(self) -> bool:
         """Whether a drop is absolute; relative where not."""
-        return self.metric is None or self.metric.is_bounded
+        return bool(getattr(self._says, "is_bounded", True))
+
+    @property
+    def _says(self) -> object:
+        return self.function if self.metric is None else self.metric
+
+    @property
+    def direction(self) -> str:
+        """Which way is better, and what a drop is, in words."""
+        better = "more" if self.higher_is_better else "less"
+        drop = "absolute" if self.is_bounded else "relative to the original's figure"
+        return f"{better} is better, and a drop is {drop}"
 
     def ask(self, output: NDArray[Any], target: NDArray[Any]) -> float:
         """Return the metric's value.
@@ -122,8 +134,8 @@ def choose_metrics(
     }
     named: dict[str, Question] = {}
     if name and ":" in name:
-        because = f"judged by {name}, as asked for"
-        named = dict.fromkeys(given, Question(name, None, user_function(name), because))
+        asked = Question(name, None, user_function(name), f"judged by {name}, as asked for")
+        named = dict.fromkeys(given, replace(asked, because=f"{asked.because}: {asked.direction}"))
     elif name:
         kind, _, settings = name.partition("(")
         found = registry.metrics.get(kind.strip()).from_settings(_settings(settings))
