@@ -45,6 +45,8 @@ def test_the_same_command_again_carries_out_nothing_and_finds_the_same(digits, f
     assert started == []
     assert again.best.trial.recipe == first.best.trial.recipe
     assert [t.key for t in again.outcome.trials] == [t.key for t in first.outcome.trials]
+    assert again.outcome.confirmed == first.outcome.confirmed
+    assert again.outcome.looks == first.outcome.looks == 1
 
 
 def test_a_folder_of_another_model_is_left_alone(digits, first, tmp_path):
@@ -66,6 +68,7 @@ def test_limits_that_nothing_meets_leave_no_winner_of_earlier_limits_behind(
 
     assert result.outcome.best is None
     assert result.outcome.nearest is not None
+    assert result.outcome.looks == first.outcome.looks  # other limits make nothing unseen again
     assert not result.outcome.nothing_ran
     assert not (out / "best").exists()
     assert not (out / "best.toml").exists()
@@ -189,6 +192,14 @@ def test_a_finalist_that_misses_on_unseen_samples_gives_way_to_the_next(
     assert result.best.trial not in rejected
     certificate = json.loads((result.folder / "best" / "certificate.json").read_text())
     assert certificate["fidelity"]["drop"]["value"] <= 0.01
+
+    again = strop.optimize(
+        digits.model, tmp_path / "split.npz", output=tmp_path / "out",
+        request=request(metric="sums:score"),
+    )  # fmt: skip
+    assert again.outcome.looks == result.outcome.looks
+    assert again.outcome.pairs == result.outcome.pairs
+    assert [t.reason for t in again.outcome.trials] == [t.reason for t in result.outcome.trials]
 
 
 @pytest.mark.slow

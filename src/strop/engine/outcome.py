@@ -28,7 +28,8 @@ class Outcome:
         interrupted: Whether the user or the budget ended the search early.
         by_user: Whether it was the user.
         seconds: How long it took, this time.
-        looks: How many candidates were judged on *confirm*: each look makes it a little less unseen.
+        looks: How many candidates were judged on *confirm*, in earlier runs and under other limits too: each look makes
+            it a little less unseen.
     """
 
     baseline: Trial

@@ -85,8 +85,8 @@ def _judged(outcome: Outcome) -> list[str]:
     lines = [f"{said}."]
     if outcome.looks > 1:
         lines.append(
-            f"{outcome.looks} candidates were judged on *confirm*, one after the other: each look makes it a "
-            "little less unseen."
+            f"{outcome.looks} candidates were judged on *confirm*, one after the other, over all runs in this "
+            "folder: each look makes it a little less unseen."
         )
     return lines
 

@@ -46,7 +46,6 @@ class Final:
         model: The winner's.
         confirmed: The winner's quality on *confirm*.
         pairs: The finalists against the baseline.
-        looks: How many candidates were judged on *confirm*.
     """
 
     trials: Trials
@@ -55,7 +54,6 @@ class Final:
     model: Model | None = None
     confirmed: Fidelity | None = None
     pairs: list[Pair] = field(default_factory=list)
-    looks: int = 0
 
     def decide(self, *, hurried: bool) -> None:
         """Race finalists against the baseline and each other until the best of them holds on *confirm*."""
@@ -93,12 +91,11 @@ class Final:
             except (TrialError, MetricError) as error:
                 self.trials.reject(trial, f"failed when it was confirmed: {gist(error)}")
                 continue
-            self.looks += 1
             shortfall = self.trials.goal.shortfall(confirmed)
             if shortfall is None:
                 self.best, self.model, self.confirmed = trial, models[trial], confirmed
                 return
-            self.trials.reject(trial, f"on samples not looked at before, {shortfall}")
+            self.trials.reject_for_now(trial, f"on samples not looked at before, {shortfall}")
 
     def _finalists(self) -> list[Trial]:
         """Return the best trials, at most two of one model, within reach of the best."""

@@ -260,7 +260,7 @@ class Study:
             self._cut_short or by_user,
             by_user,
             time.monotonic() - self.trials.started,
-            final.looks,
+            self.trials.looks,
         )
 
     def _nearest(self) -> Trial | None:

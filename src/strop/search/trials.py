@@ -243,8 +243,18 @@ class Trials:
 
     def reject(self, trial: Trial, reason: str) -> None:
         """Keep why a finalist is out, so that it is none again."""
-        self.listen(Note(f"{trial.recipe}: {reason}"))
-        self.known[str(trial.recipe)] = self.ledger.record(replace(trial, reason=reason))
+        self._put_out(self.ledger.record(replace(trial, reason=reason)))
+
+    def reject_for_now(self, trial: Trial, reason: str) -> None:
+        """Take a finalist out of this run alone, whose reason is kept elsewhere.
+
+        The ledger keeps what the search found, so that one that goes on comes by the same way to the same final.
+        """
+        self._put_out(replace(trial, reason=reason))
+
+    def _put_out(self, trial: Trial) -> None:
+        self.listen(Note(f"{trial.recipe}: {trial.reason}"))
+        self.known[str(trial.recipe)] = trial
 
     def is_over(self) -> bool:
         """Say whether the budget for trials is used up."""
@@ -320,10 +330,30 @@ class Trials:
         return self.known[str(trial.recipe)]
 
     def confirmed_of(self, trial: Trial, model: Model) -> Fidelity:
-        """Return the quality of `model` on *confirm*, which nothing was chosen by."""
+        """Return the quality of `model` on *confirm*, which nothing was chosen by; looked at once, it is kept."""
+        kept = self.ledger.recall(f"confirmed {trial.key}")
+        if kept:
+            return Fidelity.from_json(kept)
         found: Fidelity = self.executor.call(
             self.lane(trial.recipe), f"{_TASKS}:confirm",
             model, trial.recipe.runtime, trial.recipe.settings, self.bench,
             timeout_seconds=self.runner.step_seconds,
         )  # fmt: skip
+        if trial.recipe != self.baseline:  # a look at the original chooses nothing
+            self.ledger.remember(self._looks_name, sorted({*self._looked_at, trial.key}))
+        self.ledger.remember(f"confirmed {trial.key}", found.to_json())
         return found
+
+    @property
+    def looks(self) -> int:
+        """How often candidates were judged on *confirm* of these samples, by earlier runs and under other limits too."""
+        return len(self._looked_at)
+
+    @property
+    def _looked_at(self) -> list[str]:
+        found: list[str] = self.ledger.recall(self._looks_name) or []
+        return found
+
+    @property
+    def _looks_name(self) -> str:
+        return f"looks {self.runner.data_digest}"
