@@ -89,6 +89,31 @@ def test_every_class_is_shared_out_alike(each, classes, seed):
         assert np.abs(counts - share * each).max() <= 1, name
 
 
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_rare_labels_that_are_written_as_floats_are_shared_out_too(shape):
+    labels = np.repeat(np.float32([0, 1]), [190, 10])
+    splits = split(RawSamples(whole=numbered(200, labels.reshape(shape))), seed=0)
+    positives = [int(getattr(splits, name).targets["out"].sum()) for name in SPLITS]
+    assert positives[0] == 4
+    assert min(positives[1:]) >= 1
+    assert sum(positives) == 10
+    assert set(positives[2:]) <= {2, 3}
+
+
+def test_figures_are_no_classes():
+    figures = np.random.default_rng(0).permutation(100).astype("float32")
+    parts = [split(RawSamples(whole=numbered(100, f)), seed=0) for f in (figures, figures / 3)]
+    assert parts[0].select.inputs["x"].tolist() == parts[1].select.inputs["x"].tolist()
+
+
+def test_many_classes_of_few_samples_each_are_shared_out():
+    labels = np.repeat(np.arange(1000), 3)
+    splits = split(RawSamples(whole=numbered(len(labels), labels)), seed=0)
+    for name, most in (("calibrate", 1), ("select", 1), ("confirm", 1)):
+        counts = np.bincount(getattr(splits, name).targets["out"], minlength=1000)
+        assert counts.max() <= most, name
+
+
 def test_one_hot_targets_are_classes_too():
     labels = np.repeat(np.arange(4), 40)
     splits = split(RawSamples(whole=numbered(160, np.eye(4)[labels])), seed=3)
@@ -112,6 +137,17 @@ def test_any_head_of_a_part_has_all_classes_alike(each, classes, seed, one_set):
             # Each class is spread evenly from a random start, which a head cuts at most one sample off
             # its share; what all of them are off by together moves the cut by one sample a class more.
             assert np.abs(head - count * whole).max() <= 2 + classes / len(part), (name, count)
+
+
+def test_samples_in_both_sets_are_counted_and_told():
+    raw = RawSamples(train=numbered(300), test=numbered(250).take(np.arange(100, 250)))
+    assert (
+        split(raw, seed=0)
+        .notes[0]
+        .startswith("150 of the 150 samples for testing are among those for training too")
+    )
+    apart = RawSamples(train=numbered(100), test=numbered(250).take(np.arange(100, 250)))
+    assert "for training too" not in " ".join(split(apart, seed=0).notes)
 
 
 def test_the_order_within_a_part_is_the_seeds():

@@ -29,6 +29,7 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
     Where the source tells training from testing, the first feeds *train* and *calibrate*, the second
     *select* and *confirm*; else one set is divided 40 : 10 : 25 : 25. *calibrate* takes 512 at most and
     *select* and *confirm* 5,000 each; what is over goes to *train*, or, of test samples, unused.
+    Samples that the source has in both stay in both, and a note says how many.
     Within each part the order is random, with the classes spread alike, so that a part's first samples
     stand for all of it.
 
@@ -39,9 +40,9 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
     Raises:
         SamplesError: If there are too few for *calibrate*, *select* and *confirm* to hold one each.
     """
-    random = np.random.default_rng(seed)
+    random, told = np.random.default_rng(seed), list(raw.notes)
     if raw.whole is not None:
-        parts = _divide(raw.whole, _SHARES, random)
+        parts = _divide(raw.whole, _digests(raw.whole), _SHARES, random)
         parts["train"], parts["calibrate"] = _capped(parts, "calibrate", MOST_CALIBRATE)
         for name in ("select", "confirm"):
             parts["train"], parts[name] = _capped(parts, name, MOST_JUDGED)
@@ -49,14 +50,16 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
     else:
         assert raw.train is not None  # noqa: S101 - a source gives a whole, or both parts
         assert raw.test is not None  # noqa: S101
+        seen, unseen = _digests(raw.train), _digests(raw.test)
+        told += _in_both(seen, unseen)
         share = min(0.2, MOST_CALIBRATE / len(raw.train))
-        first = _divide(raw.train, {"train": 1 - share, "calibrate": share}, random)
+        first = _divide(raw.train, seen, {"train": 1 - share, "calibrate": share}, random)
         first["train"], first["calibrate"] = _capped(first, "calibrate", MOST_CALIBRATE)
-        second = _divide(raw.test, {"select": 0.5, "confirm": 0.5}, random)
+        second = _divide(raw.test, unseen, {"select": 0.5, "confirm": 0.5}, random)
         chosen = {name: raw.train.take(index) for name, index in first.items()}
         chosen |= {name: raw.test.take(index[:MOST_JUDGED]) for name, index in second.items()}
     train, calibrate, select, confirm = (chosen[name] for name in SPLITS)
-    return Splits(train, calibrate, select, confirm, notes=(*raw.notes, *_notes(chosen)))
+    return Splits(train, calibrate, select, confirm, notes=(*told, *_notes(chosen)))
 
 
 def _capped(
@@ -68,14 +71,17 @@ def _capped(
 
 
 def _divide(
-    samples: Samples, shares: dict[str, float], random: np.random.Generator
+    samples: Samples,
+    digests: list[bytes],
+    shares: dict[str, float],
+    random: np.random.Generator,
 ) -> dict[str, NDArray[np.intp]]:
     """Return indices by part: groups of equal samples kept whole, each class shared out and spread alike.
 
     Raises:
         SamplesError: If there are too few groups for every part but *train* to hold one.
     """
-    groups, classes = _groups_of_equals(samples), _classes(samples)
+    groups, classes = _groups_of_equals(digests), _classes(samples)
     needed = [name for name in shares if name != "train"]
     if len(groups) < len(needed):
         raise _too_few(len(groups), needed)
@@ -127,10 +133,11 @@ def _spread(
 ) -> NDArray[np.intp]:
     """Return `index` in a random order any head of which has the classes in the shares of the whole."""
     index = random.permutation(index)
-    labels, places = classes[index], np.empty(len(index))
-    for label in np.unique(labels):
-        of_class = np.flatnonzero(labels == label)
-        places[of_class] = (np.arange(len(of_class)) + random.random()) / len(of_class)
+    _, label, counts = np.unique(classes[index], return_inverse=True, return_counts=True)
+    by_class = np.argsort(label, kind="stable")
+    within = np.empty(len(index))
+    within[by_class] = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
+    places = (within + random.random(len(counts))[label]) / counts[label]
     return index[np.argsort(places, kind="stable")]
 
 
@@ -145,25 +152,45 @@ def _too_few(count: int, needed: Sequence[str]) -> SamplesError:
     )
 
 
-def _groups_of_equals(samples: Samples) -> list[list[int]]:
+def _digests(samples: Samples) -> list[bytes]:
+    """Return a digest of each sample's inputs: equal samples have equal ones."""
+    arrays = [np.ascontiguousarray(samples.inputs[name]) for name in sorted(samples.inputs)]
+    return [
+        hashlib.blake2b(
+            b"".join(array[index].tobytes() for array in arrays), digest_size=16
+        ).digest()
+        for index in range(len(samples))
+    ]
+
+
+def _groups_of_equals(digests: Sequence[bytes]) -> list[list[int]]:
     groups: dict[bytes, list[int]] = defaultdict(list)
-    arrays = [np.ascontiguousarray(array) for array in samples.inputs.values()]
-    for index in range(len(samples)):
-        key = hashlib.blake2b(digest_size=16)
-        for array in arrays:
-            key.update(array[index].tobytes())
-        groups[key.digest()].append(index)
+    for index, digest in enumerate(digests):
+        groups[digest].append(index)
     return list(groups.values())
+
+
+def _in_both(train: Sequence[bytes], test: Sequence[bytes]) -> list[str]:
+    """Return what is to be told of samples for testing that are for training too."""
+    known = set(train)
+    both = sum(digest in known for digest in test)
+    if not both:
+        return []
+    return [
+        f"{both} of the {len(test)} samples for testing are among those for training too, so that figures may look "
+        "better than on samples that are new"
+    ]
 
 
 def _classes(samples: Samples) -> NDArray[Any]:
     """Return a class for each sample, from the first targets that are classes; one for all without."""
     for target in samples.targets.values():
         flat = target.reshape(len(target), -1)
+        # More different numbers than half the samples are figures and no classes.
         if (
             flat.shape[1] == 1
-            and flat.dtype.kind in "iub"
-            and len(np.unique(flat)) <= max(len(flat) // 4, 2)
+            and _are_whole(flat)
+            and len(np.unique(flat)) <= max(len(flat) // 2, 2)
         ):
             return np.asarray(flat[:, 0])
         one_hot = flat.shape[1] > 1 and bool(
@@ -172,6 +199,12 @@ def _classes(samples: Samples) -> NDArray[Any]:
         if one_hot:
             return np.asarray(np.argmax(flat, 1))
     return np.zeros(len(samples), int)
+
+
+def _are_whole(numbers: NDArray[Any]) -> bool:
+    """Say whether all are whole numbers, also those that are written as floats, as Keras' binary labels are."""
+    kind = numbers.dtype.kind
+    return kind in "iub" or (kind == "f" and bool(np.all(numbers == np.floor(numbers))))
 
 
 def _notes(parts: dict[str, Samples]) -> list[str]:
