@@ -35,12 +35,24 @@ def load(folder: str | Path) -> Predictor:
     return open_artifact(Path(folder))
 
 
-def opened_model(model: Any, asked: Request, workspace: Path, executor: LocalExecutor) -> Opened:
-    """Return a model as its owner runs it; an artifact as its certificate says."""
+def opened_model(
+    model: Any, asked: Request, workspace: Path, executor: LocalExecutor, *, as_shipped: bool
+) -> Opened:
+    """Return a model in its own engine; an artifact as its certificate says.
+
+    Args:
+        model: As for `optimize`, or the folder of an artifact.
+        asked: What is said about it.
+        workspace: An empty folder.
+        executor: Where it is read.
+        as_shipped: Whether the engine is told nothing, as its owner runs it today; else it computes as exactly as the
+            model says.
+    """
     if isinstance(model, str | Path) and (Path(model) / CERTIFICATE).exists():
         return opened_artifact(Path(model))
     source, _ = read_source(model, asked, workspace, executor)
-    return Opened(source, baseline_recipe(source.form).runtime, {})
+    recipe = baseline_recipe(source.form)
+    return Opened(source, recipe.runtime, recipe.settings if as_shipped else {})
 
 
 def opened_artifact(folder: Path) -> Opened:

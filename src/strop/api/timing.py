@@ -30,7 +30,7 @@ def bench(
     seconds: float = 0.1,
     request: Request | None = None,
 ) -> list[Timing]:
-    """Time models side by side, round by round in turn, against the first.
+    """Time models side by side, round by round in turn, against the first; each in its engine, which is told nothing.
 
     Args:
         models: Models as for `optimize`, or folders of artifacts; those that fit the first one's inputs. One alone
@@ -57,7 +57,7 @@ def bench(
         LocalExecutor((str(Path.cwd()),)) as executor,
     ):
         opened = [
-            opened_model(model, asked, Path(scratch) / f"model{place}", executor)
+            opened_model(model, asked, Path(scratch) / f"model{place}", executor, as_shipped=True)
             for place, model in enumerate(models)
         ]
         place = read_samples(samples, opened[0].model, asked, Path(scratch), executor)

@@ -93,8 +93,10 @@ def verify(
                 )
                 checks.append(_judge_artifact(folder, place, executor, metric, max_drop))
             return Verdict(all(check.holds is not False for check in checks), None, tuple(checks))
-        first = opened_model(original, asked, Path(scratch) / "original", executor)
-        second = opened_model(candidate, asked, Path(scratch) / "candidate", executor)
+        first, second = (
+            opened_model(model, asked, Path(scratch) / name, executor, as_shipped=False)
+            for name, model in (("original", original), ("candidate", candidate))
+        )
         place = read_samples(samples, first.model, asked, Path(scratch), executor)
         fidelity = executor.call(
             "compare", "strop.engine.verification:compare_answers",

@@ -281,6 +281,8 @@ class Runtime(PlugIn, abc.ABC):
         title: The engine's name as its makers write it.
         distribution: The package whose version is recorded.
         is_for_comparison: Whether it is measured beside the others and never chosen.
+        as_shipped: The settings at which the engine runs as it does for who tells it nothing, where they are not the
+            defaults here.
     """
 
     takes: ClassVar[frozenset[Form]]
@@ -288,6 +290,7 @@ class Runtime(PlugIn, abc.ABC):
     title: ClassVar[str] = ""
     distribution: ClassVar[str] = ""
     is_for_comparison: ClassVar[bool] = False
+    as_shipped: ClassVar[Mapping[str, Value]] = {}
 
     @classmethod
     def environment(cls) -> dict[str, str]:

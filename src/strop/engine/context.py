@@ -114,8 +114,9 @@ def home_runtime(form: Form) -> type[Runtime]:
 
 
 def baseline_recipe(form: Form) -> Recipe:
-    """Return how a source of `form` is run by its owner today: as it is, by default settings."""
-    return Recipe((), home_runtime(form).name)
+    """Return how a source of `form` is run by its owner today: as it is, the engine told nothing."""
+    runtime = home_runtime(form)
+    return Recipe((), runtime.name, dict(runtime.as_shipped))
 
 
 @final

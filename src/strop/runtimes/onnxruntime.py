@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
@@ -32,6 +33,7 @@ class ONNXRuntime(Runtime):
     requires = (ONNX_RUNTIME,)
     title = "ONNX Runtime"
     distribution = "onnxruntime"
+    as_shipped = MappingProxyType({"fuse_skip_normalization": True})
 
     threads: int = parameter(
         0,

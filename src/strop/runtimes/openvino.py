@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
@@ -25,6 +26,7 @@ class OpenVINO(Runtime):
     requires = (OPENVINO,)
     title = "OpenVINO"
     distribution = "openvino"
+    as_shipped = MappingProxyType({"hint": "default", "precision": "default"})
 
     threads: int = parameter(
         0, low=0, search=(1, "cores"), doc="CPU threads; 0 leaves it to the engine"
@@ -37,8 +39,8 @@ class OpenVINO(Runtime):
     )
     hint: str = parameter(
         "latency",
-        choices=("latency", "throughput"),
-        doc="performance hint of the CPU plug-in",
+        choices=("default", "latency", "throughput"),
+        doc="performance hint of the CPU plug-in; 'default' leaves hint and streams to it",
     )
 
     def session(self, model: Model) -> Session:
@@ -47,7 +49,9 @@ class OpenVINO(Runtime):
 
     def properties(self) -> dict[str, Any]:
         """Return the settings as the CPU plug-in spells them."""
-        found: dict[str, Any] = {"PERFORMANCE_HINT": self.hint.upper()}
+        found: dict[str, Any] = {}
+        if self.hint != "default":
+            found["PERFORMANCE_HINT"] = self.hint.upper()
         if self.hint == "latency":
             found["NUM_STREAMS"] = "1"
         if self.threads:

@@ -81,6 +81,8 @@ def prepare(
     if floor is None:
         recipe = baseline_recipe(source.form)
         listen(StageStarted("the original's own answers"))
+        # At our own settings, not the owner's: where the engine would round to bfloat16 by itself, candidates are held
+        # to what the model says and not to that.
         floor = executor.call(
             "tensorflow threads=0 auto=False" if source.form in TENSORFLOW_FORMS else recipe.runtime,
             "strop.engine.tasks:answer_all",
