@@ -154,7 +154,8 @@ class Model:
         lineage: The passes that made it, one line each; empty for a source.
         facts: What passes found worth telling, plain values by name: ``left_in_float`` (layer name to
             reason), ``left_alone`` (likewise for layers that a pass can't treat), ``notes`` (sentences),
-            ``seen`` (the samples' sizes by input; see `sized`).
+            ``seen`` (the samples' sizes by input; see `sized`), ``content`` (a source's digest of what it computes,
+            where its bytes differ from save to save).
     """
 
     form: Form
@@ -228,7 +229,8 @@ class Model:
 
     def identity(self) -> str:
         """Return a digest of all that the answers depend on: one file may be served in several ways."""
-        known = {**self.to_json(), "path": None, "lineage": None}
+        content = self.digest if self.lineage else self.facts.get("content", self.digest)
+        known = {**self.to_json(), "path": None, "lineage": None, "digest": content}
         return digest.of_value({**known, "facts": self.facts.get("served")})
 
     def to_json(self) -> dict[str, Any]:

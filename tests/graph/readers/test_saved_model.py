@@ -37,6 +37,13 @@ def save(path, **signatures):
     return path
 
 
+def exported(model, folder):
+    """Return an in-memory model as it is read after an export."""
+    with quiet():
+        model.export(str(folder / "model"), verbose=False)
+    return read(folder / "model", folder)
+
+
 def answer(model, x):
     with TensorFlow().open(model) as predictor:
         return predictor(x)
@@ -136,3 +143,22 @@ def test_what_tensorflow_2_refuses_to_load_is_frozen_by_the_loader_of_1(tmp_path
     assert model.form is Form.GRAPH_DEF
     assert likely.shape == (1, 12)
     assert float(likely.sum()) == pytest.approx(1.0, abs=1e-6)  # a softmax over 12 classes
+
+
+@pytest.mark.parametrize("make", [models.subclassed, models.bidirectional_lstm])
+def test_a_model_exported_twice_is_the_same_model(tmp_path, make):
+    """Each export has a mark of its own and names numbered anew; a study would never go on where it stopped."""
+    model = make()
+
+    first, second = (exported(model, tmp_path / name) for name in ("one", "two"))
+
+    assert first.digest != second.digest
+    assert first.identity() == second.identity()
+
+
+def test_other_weights_are_another_model(tmp_path):
+    model = models.subclassed()
+    before = exported(model, tmp_path / "one")
+    model.weights[-1].assign(model.weights[-1] + 1e-3)
+
+    assert exported(model, tmp_path / "two").identity() != before.identity()

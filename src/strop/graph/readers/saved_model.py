@@ -32,7 +32,27 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
             return _frozen(path, workspace, meta, definition, options)
     signature = _signature(definition, options, path)
     binding = Binding.plain(signature, batch=signature.batch)
-    return Model.at(Form.SAVED_MODEL, path.resolve(), signature, binding, served=name)
+    content = _content(loaded.signatures[name], signature)
+    return Model.at(Form.SAVED_MODEL, path.resolve(), signature, binding, served=name, **content)
+
+
+def _content(serve: Any, signature: Signature) -> dict[str, str]:
+    """Return the digest of what is served, as a fact: each export of one model writes other bytes.
+
+    None where the graph can't be frozen, which the first conversion will tell; then bytes decide.
+    """
+    from strop.graph.frozen import freeze
+    from strop.graph.graph_content import content_digest
+
+    def function(*tensors: Any) -> list[Any]:
+        results = serve(**dict(zip(signature.input_names, tensors, strict=True)))
+        return [results[name] for name in signature.output_names]
+
+    try:
+        return {"content": content_digest(freeze(function, signature))}
+    # TensorFlow raises errors of every kind while tracing.
+    except Exception:  # noqa: BLE001
+        return {}
 
 
 def _meta_graph(path: Path) -> Any:
