@@ -20,7 +20,9 @@ from strop.core.errors import (
     UnknownNameError,
     WorkerDiedError,
 )
+from strop.core.model import Form
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.lanes import CONVERTING, of_reading, of_running
 from strop.engine.worker import Worker
 
 HERE = str(Path(__file__).parent)
@@ -149,6 +151,36 @@ def test_a_lane_keeps_its_process_and_lanes_do_not_share():
         ids = [executor.call(lane, "misbehaving:process_id") for lane in ("a", "b", "a")]
     assert ids[0] == ids[2] != ids[1]
     assert os.getpid() not in ids
+
+
+def test_what_starts_slowly_outlives_what_starts_in_a_moment():
+    slow = of_running("tensorflow", {})
+    with LocalExecutor((HERE,)) as executor:
+        first = executor.call(slow, "misbehaving:process_id")
+        others = [executor.call(f"lane{n}", "misbehaving:process_id") for n in range(9)]
+        assert executor.call(slow, "misbehaving:process_id") == first
+    assert len(set(others)) == 9
+
+
+def test_where_memory_is_short_lanes_make_room(monkeypatch):
+    with LocalExecutor((HERE,)) as executor:
+        first = executor.call("one", "misbehaving:process_id")
+        short = psutil.virtual_memory()._replace(available=0)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: short)
+        executor.call("two", "misbehaving:process_id")
+        assert not psutil.pid_exists(first)
+
+
+def test_all_that_imports_tensorflow_shares_a_process_but_for_its_threads():
+    shared = {
+        of_reading(Form.KERAS),
+        CONVERTING,
+        of_running("keras_predict", {}),
+        *(of_running("tensorflow", {"jit": jit}) for jit in ("off", "xla", "auto")),
+    }
+    assert len(shared) == 1
+    assert of_running("tensorflow", {"threads": 1}) not in shared
+    assert of_running("litert", {"threads": 1}) == of_running("litert", {}) not in shared
 
 
 def test_without_a_limit_that_is_given_most_of_the_free_memory_is_one(monkeypatch):

@@ -30,6 +30,24 @@ def test_a_worker_clusters_where_it_is_asked_to(made, tmp_path, jit, wanted):
     assert bool(clusters(tmp_path)) is wanted
 
 
+def test_one_process_clusters_only_while_it_is_asked_to(made, tmp_path):
+    """A study's TensorFlow settings share a process, which pays ten seconds to start."""
+    worker = Worker({"XLA_FLAGS": f"--xla_dump_to={tmp_path}", "TF_CPP_MIN_LOG_LEVEL": "3"})
+    counts = []
+    try:
+        for jit in ("off", "auto", "off"):
+            worker.call(
+                "strop.engine.tasks:evaluate",
+                made.of_form(Form.GRAPH_DEF), "tensorflow", {"jit": jit}, made.bench,
+                judged=0, judging_seconds=0.0, seconds=0.05, batch_sizes=(1,),
+            )  # fmt: skip
+            counts.append(len(clusters(tmp_path)))
+    finally:
+        worker.close()
+
+    assert counts[0] == 0 < counts[1] == counts[2]
+
+
 def test_a_cold_start_clusters_too(made, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to={tmp_path}")
 

@@ -16,6 +16,7 @@ from strop.core.errors import (
 )
 from strop.core.recipe import Recipe
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.lanes import of_running
 from strop.engine.running import Declined, Runner
 from strop.engine.store import Store
 from strop.report.artifact import (
@@ -78,7 +79,8 @@ def apply(
         if isinstance(made, Declined):
             raise GoalError(f"'{made.step.name}' had nothing to do: {made.reason}.")
         fidelity = executor.call(
-            recipe.runtime, "strop.engine.tasks:confirm", made, recipe.runtime, recipe.settings, bench,
+            of_running(recipe.runtime, recipe.settings), "strop.engine.tasks:confirm",
+            made, recipe.runtime, recipe.settings, bench,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
         shortfall = asked.goal.shortfall(fidelity)

@@ -13,9 +13,9 @@ from strop.core.errors import (
 )
 from strop.core.model import Model
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.lanes import of_reading
 from strop.graph.describing import Description
 from strop.search.preparing import (
-    TENSORFLOW_FORMS,
     read_source,
     unreadable,
 )
@@ -54,10 +54,12 @@ def inspect(model: Any, *, request: Request | None = None) -> Inspection:
         LocalExecutor((str(Path.cwd()),)) as executor,
     ):
         source, _ = read_source(model, asked, Path(scratch), executor)
-        lane = "convert" if source.form in TENSORFLOW_FORMS else "light"
         try:
             description = executor.call(
-                lane, "strop.graph.describing:describe", source, timeout_seconds=asked.step_seconds
+                of_reading(source.form),
+                "strop.graph.describing:describe",
+                source,
+                timeout_seconds=asked.step_seconds,
             )
         except WorkerDiedError as error:
             raise unreadable(source.path, error) from None

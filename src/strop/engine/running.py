@@ -13,12 +13,10 @@ from strop.core.parameters import Value
 from strop.core.recipe import Recipe, Step
 from strop.engine.context import Bench
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.lanes import CONVERTING, LIGHT
 from strop.engine.machine import versions
 from strop.engine.store import Store, is_full, no_room
 from strop.engine.worker import Progress
-
-CONVERTING = "convert"
-LIGHT = "light"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from strop.core.model import Model, digest_of
 from strop.core.parameters import Value
 from strop.core.recipe import Recipe
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.lanes import of_running
 from strop.engine.ledger import Trial
 from strop.engine.machine import this_machine, versions
 from strop.engine.outcome import Circumstances, Outcome
@@ -113,7 +114,8 @@ def _fill(draft: Path, made: Made, executor: LocalExecutor) -> None:
     draft.chmod(0o755)
     kept = _copied(made.model, draft)
     executor.call(
-        _lane(recipe), "strop.report.artifact:write_reference", kept, recipe.runtime, recipe.settings, str(draft),
+        of_running(recipe.runtime, recipe.settings), "strop.report.artifact:write_reference",
+        kept, recipe.runtime, recipe.settings, str(draft),
         timeout_seconds=300,
     )  # fmt: skip
     certificate = {
@@ -151,12 +153,6 @@ def _put_in_place(draft: Path, folder: Path) -> None:
         folder.rename(old)
     draft.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _lane(recipe: Recipe) -> str:
-    if registry.runtimes.get(recipe.runtime).loads_tensorflow:
-        return f"tensorflow artifact {recipe.settings}"
-    return recipe.runtime
 
 
 def _copied(model: Model, folder: Path) -> Model:

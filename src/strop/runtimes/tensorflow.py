@@ -102,6 +102,8 @@ class _Session(Session):
 
     def close(self) -> None:
         self._concrete = {}
+        if self._runtime.jit == "auto":  # it is the whole process's, and others come after us
+            self._tf.config.optimizer.set_jit(False)
 
 
 def _allow_clustering() -> None:

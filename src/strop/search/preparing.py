@@ -18,17 +18,17 @@ from strop.core.errors import (
     message,
 )
 from strop.core.evaluation import Goal
-from strop.core.model import Form, Model
+from strop.core.model import Model
 from strop.core.samples import Splits
 from strop.engine.context import Bench, Floor, baseline_recipe
 from strop.engine.executors.local import LocalExecutor
 from strop.engine.fidelity import reasons
+from strop.engine.lanes import of_reading, of_running
 from strop.engine.store import Store, no_room
 from strop.graph.reading import detect
 from strop.search.events import Listener, Note, StageStarted
 from strop.search.request import Request
 
-TENSORFLOW_FORMS = (Form.KERAS, Form.SAVED_MODEL, Form.GRAPH_DEF)
 _FLOOR = "floor.json"
 
 
@@ -84,7 +84,7 @@ def prepare(
         # At our own settings, not the owner's: where the engine would round to bfloat16 by itself, candidates are held
         # to what the model says and not to that.
         floor = executor.call(
-            "tensorflow threads=0 auto=False" if source.form in TENSORFLOW_FORMS else recipe.runtime,
+            of_running(recipe.runtime, {}),
             "strop.engine.tasks:answer_all",
             source, recipe.runtime, {}, str(bench.splits), str(bench.reference), asked.goal.metric,
             timeout_seconds=asked.step_seconds,
@@ -151,11 +151,9 @@ def read_source(
 
         path, _ = save(model, workspace)
         name = str(getattr(model, "name", "model"))
-    form = detect(path)
-    lane = "convert" if form in TENSORFLOW_FORMS else "light"
     try:
         source: Model = executor.call(
-            lane, "strop.engine.tasks:read_source", str(path), str(workspace), asked.options,
+            of_reading(detect(path)), "strop.engine.tasks:read_source", str(path), str(workspace), asked.options,
             timeout_seconds=min(asked.step_seconds, _reading_seconds(path)),
         )  # fmt: skip
     except (WorkerDiedError, StepTimeoutError) as error:
@@ -202,7 +200,7 @@ def read_samples(
         return draw(samples, source, asked.preparation, asked.seed, folder / "samples")
     try:
         place: Path = executor.call(
-            "convert" if source.form in TENSORFLOW_FORMS else "light",
+            of_reading(source.form),
             "strop.engine.sampling:draw",
             str(samples), source, asked.preparation, asked.seed, folder / "samples",
             timeout_seconds=asked.step_seconds,

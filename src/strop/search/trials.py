@@ -27,6 +27,7 @@ from strop.core.model import Model
 from strop.core.recipe import Recipe
 from strop.engine.context import Bench
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.lanes import LIGHT, of_running
 from strop.engine.ledger import Ledger, Trial
 from strop.engine.machine import this_machine, versions
 from strop.engine.running import Declined, Runner, gist
@@ -172,7 +173,7 @@ class Trials:
         progress: Progress | None,
     ) -> Evaluation:
         found: Evaluation = self.executor.call(
-            self.lane(recipe),
+            of_running(recipe.runtime, recipe.settings),
             f"{_TASKS}:evaluate",
             model,
             recipe.runtime,
@@ -219,20 +220,12 @@ class Trials:
         if registry.runtimes.get(recipe.runtime).loads_tensorflow:
             repeats = 1
         found: dict[str, Measurement] = self.executor.call(
-            "light",
+            LIGHT,
             "strop.engine.measure:process_costs",
             model, recipe.runtime, recipe.settings,
             batch=self.goal.batch, repeats=repeats, timeout_seconds=self.runner.step_seconds,
         )  # fmt: skip
         return found
-
-    def lane(self, recipe: Recipe) -> str:
-        """Return the lane a recipe is measured in: one an engine, since engines' threads fight within a process."""
-        kind = registry.runtimes.get(recipe.runtime)
-        if kind.loads_tensorflow:
-            # TensorFlow's threads and auto-clustering are settings of the whole process.
-            return f"tensorflow threads={recipe.settings.get('threads', 0)} auto={recipe.settings.get('jit') == 'auto'}"
-        return recipe.runtime
 
     def drop(self, recipe: Recipe, reason: str) -> None:
         """Keep that a recipe was not tried, and why."""
@@ -335,7 +328,7 @@ class Trials:
         if kept:
             return Fidelity.from_json(kept)
         found: Fidelity = self.executor.call(
-            self.lane(trial.recipe), f"{_TASKS}:confirm",
+            of_running(trial.recipe.runtime, trial.recipe.settings), f"{_TASKS}:confirm",
             model, trial.recipe.runtime, trial.recipe.settings, self.bench,
             timeout_seconds=self.runner.step_seconds,
         )  # fmt: skip

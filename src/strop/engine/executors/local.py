@@ -8,17 +8,20 @@ from typing import Any, Self
 import psutil
 
 from strop.core.errors import StepTimeoutError, WorkerDiedError
+from strop.engine.lanes import starts_slowly
 from strop.engine.worker import Progress, Worker
 
-_MOST_LANES = 4
+_MOST_LANES = 8
 _MEMORY_SHARE = 0.8
+_SPARE_SHARE = 0.25
 
 
 class LocalExecutor:
     """Carries tasks out in local worker processes.
 
-    A *lane* is a name: tasks of one lane share a process, so that it pays once for what it imports. The
-    lane least used lately is closed when there are too many.
+    A *lane* is a name: tasks of one lane share a process, so that it pays once for what it imports (see
+    `strop.engine.lanes`). Where lanes become too many or memory short, those that start in a moment are closed first,
+    and of them the least used lately.
 
     Args:
         search_path: Folders that ``package.module:function`` is looked for in.
@@ -30,6 +33,7 @@ class LocalExecutor:
         # Else the system would end what it chooses once all memory is eaten: the study itself, perhaps.
         free = psutil.virtual_memory().available
         self._memory_bytes = memory_bytes or int(_MEMORY_SHARE * free)
+        self._spare_bytes = int(_SPARE_SHARE * free)
         self._lanes: dict[str, Worker] = {}
 
     def call(
@@ -66,11 +70,20 @@ class LocalExecutor:
         if worker and not worker.is_alive():
             worker.close()
             worker = None
-        while len(self._lanes) >= _MOST_LANES:
-            self.close_lane(next(iter(self._lanes)))
+        if worker is None:
+            self._make_room()
         # Put back last: the dictionary's order is the order of use.
         self._lanes[lane] = worker or self.own_worker()
         return self._lanes[lane]
+
+    def _make_room(self) -> None:
+        """Close lanes until another process has room."""
+        while self._lanes and (
+            len(self._lanes) >= _MOST_LANES
+            or psutil.virtual_memory().available < self._spare_bytes
+        ):
+            # The sort is stable, and those least used lately come first.
+            self.close_lane(min(self._lanes, key=starts_slowly))
 
     def own_worker(self) -> Worker:
         """Return a worker of no lane, which whoever asked for it closes."""
