@@ -134,3 +134,17 @@ def test_convolutions_that_dynamic_quantization_leaves_alone_say_why(tmp_path):
     assert made.facts["left_in_float"] == {
         "c": "convolutions are left alone: ONNX Runtime's dynamic integer ones are slower than float"
     }
+
+
+def test_what_half_precision_leaves_in_single_is_listed(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"]),
+        helper.make_node("Max", ["a", "zero"], ["b"]),
+        helper.make_node("MatMul", ["b", "first"], ["y"]),
+    ]
+
+    made = applied(
+        tmp_path, "quantize.onnx_float16", nodes, [weights("first", 4, 4), weights("zero", 4)]
+    )
+
+    assert made.facts["left_in_float"] == {"b": "the converter leaves Max in 32 bits"}

@@ -153,7 +153,7 @@ class Model:
         digest: Of what lies at `path` (and beside it, for ``openvino``), see `digest_of`; guards integrity.
         lineage: The passes that made it, one line each; empty for a source.
         facts: What passes found worth telling, plain values by name: ``left_in_float`` (layer name to
-            reason), ``left_alone`` (likewise for layers that a pass can't treat), ``notes`` (sentences),
+            reason), ``left_alone`` (likewise for layers that it treated less than it was asked to), ``notes`` (sentences),
             ``seen`` (the samples' sizes by input; see `sized`), ``content`` (a source's digest of what it computes,
             where its bytes differ from save to save).
     """

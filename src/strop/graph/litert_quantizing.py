@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from strop.graph.litert import tensor
 from strop.graph.quiet import quiet
 from strop.graph.refusal import gist
 
-# Operations with weights, whose staying in float is worth telling.
-_WEIGHTY = {
-    "CONV_2D",
-    "DEPTHWISE_CONV_2D",
-    "FULLY_CONNECTED",
-    "TRANSPOSE_CONV",
-    "BATCH_MATMUL",
-}
+# Operations with weights, whose staying in float is worth telling, and which of their inputs those are.
+_WEIGHTS_AT = {
+    "BATCH_MATMUL": 1, "BIDIRECTIONAL_SEQUENCE_LSTM": 2, "BIDIRECTIONAL_SEQUENCE_RNN": 1, "CONV_2D": 1, "CONV_3D": 1,
+    "CONV_3D_TRANSPOSE": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "LSTM": 2, "RNN": 1, "SVDF": 1,
+    "TRANSPOSE_CONV": 1, "UNIDIRECTIONAL_SEQUENCE_LSTM": 2, "UNIDIRECTIONAL_SEQUENCE_RNN": 1,
+}  # fmt: skip
+# Operations that look rows of a constant table up, and which of their inputs that is.
+_TABLE_AT = {"EMBEDDING_LOOKUP": 1, "GATHER": 0}
 
 
 def quantized(
@@ -157,27 +158,80 @@ def rebound(path: Path, before: Binding) -> Binding:
 
 
 def layers_of(path: Path) -> list[tuple[str, bool]]:
-    """Return name (of the output tensor) and whether it computes or keeps its weights in float, for each layer with weights."""
-    from ai_edge_litert.interpreter import Interpreter
+    """Return name (of the output tensor) and whether it computes or keeps its weights in float, for each layer with weights.
 
-    interpreter = Interpreter(
-        model_path=str(path), experimental_op_resolver_type=_plain_resolver()
-    )
-    tensors = {details["index"]: details for details in interpreter.get_tensor_details()}
-    made_by = {int(out): op for op in interpreter._get_ops_details() for out in op["outputs"]}
-    found = []
-    for operation in interpreter._get_ops_details():
-        if operation["op_name"] not in _WEIGHTY:
-            continue
-        weights = tensors.get(int(operation["inputs"][1]))
-        if weights is None:
-            continue
-        origin = made_by.get(int(operation["inputs"][1]))
-        if origin is not None and origin["op_name"] == "DEQUANTIZE":
-            weights = tensors[int(origin["inputs"][0])]
-        name = tensors[int(operation["outputs"][0])]["name"]
-        found.append((name, weights["dtype"] == np.float32))
-    return found
+    Those within loops and branches count as the others do.
+    """
+    return [
+        (operation.name, operation.is_float_at(_WEIGHTS_AT[operation.kind]))
+        for operation in _operations(path)
+        if operation.kind in _WEIGHTS_AT
+    ]
+
+
+def _float_tables_of(path: Path) -> list[str]:
+    """Return the names (of the output tensors) of look-ups in a table of real numbers."""
+    return [
+        operation.name
+        for operation in _operations(path)
+        if operation.kind in _TABLE_AT
+        and operation.is_float_at(_TABLE_AT[operation.kind])
+        and operation.is_constant_at(_TABLE_AT[operation.kind])
+    ]
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """One operation of a flatbuffer, in whichever of its subgraphs.
+
+    Attributes:
+        kind: As TensorFlow Lite calls it (``CONV_2D``).
+        name: Of its first output.
+        inputs: The tensors that it reads; None where one is left out. What is unpacked at each call stands as it is kept.
+        content: The flatbuffer.
+    """
+
+    kind: str
+    name: str
+    inputs: tuple[Any, ...]
+    content: Any
+
+    def is_float_at(self, place: int) -> bool:
+        """Say whether an input is there and of 32-bit real numbers."""
+        from ai_edge_litert.schema_py_generated import TensorType
+
+        given = self.inputs[place] if place < len(self.inputs) else None
+        if given is None:
+            return False
+        return bool(given.Type() == TensorType.FLOAT32)
+
+    def is_constant_at(self, place: int) -> bool:
+        """Say whether an input's values are in the file."""
+        buffer = self.content.Buffers(self.inputs[place].Buffer())
+        # Beyond 2 GB the values stand behind the flatbuffer, which tells their size alone.
+        return bool(buffer.DataLength() or buffer.Size())
+
+
+def _operations(path: Path) -> Iterator[_Operation]:
+    """Yield the operations of all subgraphs; nothing of the weights is read."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = {code: kind for kind, code in vars(schema.BuiltinOperator).items()}
+    content = schema.Model.GetRootAs(np.memmap(path, np.uint8, "r"))
+    for number in range(content.SubgraphsLength()):
+        graph = content.Subgraphs(number)
+        unpacked: dict[int, int] = {}
+        for place in range(graph.OperatorsLength()):
+            found = graph.Operators(place)
+            code = content.OperatorCodes(found.OpcodeIndex())
+            kind = kinds.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "")
+            inputs = [int(found.Inputs(i)) for i in range(found.InputsLength())]
+            if kind == "DEQUANTIZE":
+                unpacked[int(found.Outputs(0))] = inputs[0]
+            if found.OutputsLength():
+                tensors = (graph.Tensors(unpacked.get(i, i)) if i >= 0 else None for i in inputs)
+                name = graph.Tensors(found.Outputs(0)).Name().decode()
+                yield _Operation(kind, name, tuple(tensors), content)
 
 
 def operations_of(path: Path) -> list[str]:
@@ -203,11 +257,14 @@ def _plain_resolver() -> Any:
 
 
 def left_in_float(path: Path, asked: Sequence[str]) -> dict[str, str]:
-    """Return the layers whose weights are still float32, each with the reason."""
+    """Return the layers and tables whose weights are still float32, each with the reason."""
     found = {
         name: "the quantizer has no rule for it" for name, is_float in layers_of(path) if is_float
     }
-    return {**found, **dict.fromkeys(asked, "asked for")}
+    tables = dict.fromkeys(
+        _float_tables_of(path), "a table that rows are looked up in, which the quantizer leaves"
+    )
+    return {**found, **tables, **dict.fromkeys(asked, "asked for")}
 
 
 def answers(model: Model, samples: Samples) -> list[NDArray[Any]]:

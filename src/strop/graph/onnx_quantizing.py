@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,7 @@ def operations_of(path: Path) -> list[str]:
 def left_in_float(
     path: Path, asked: Sequence[str], *, reasons: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the layers that still compute in float, and the loops and branches that hold such, each with the reason.
+    """Return the layers and tables still in float, and the loops and branches that hold such, each with the reason.
 
     Args:
         path: The quantized model.
@@ -184,7 +184,68 @@ def left_in_float(
         for node in graph.node
         if _holds_float_layers(node)
     }
-    return {n: "asked for" if n in asked else reason for n, reason in {**found, **unseen}.items()}
+    tables = {
+        _name(node): "a table that rows are looked up in, which the quantizer leaves"
+        for node in _float_tables(graph)
+    }
+    everything = {**found, **unseen, **tables}
+    return {n: "asked for" if n in asked else reason for n, reason in everything.items()}
+
+
+def _float_tables(graph: Any) -> Iterator[Any]:
+    """Yield each node that looks rows of a constant matrix of real numbers up."""
+    import onnx
+
+    matrices = {
+        weight.name
+        for weight in graph.initializer
+        if weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) > 1
+    }
+    for node in graph.node:
+        if node.op_type == "Gather" and node.input[0] in matrices:
+            yield node
+
+
+def left_in_single(path: Path, kinds: Collection[str]) -> dict[str, str]:
+    """Return the operations of a model in half precision that still compute in 32 bits, each with the reason.
+
+    Args:
+        path: The model.
+        kinds: The types of operation that the converter leaves alone.
+    """
+    import onnx
+
+    found = {}
+    for graph in _graphs(onnx.load(str(path)).graph):
+        # The converter casts what such a node gives, and the cast bears the name that the node's output had.
+        cast = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Cast"}
+        for node in graph.node:
+            if node.op_type in kinds and set(node.input) & _single(graph):
+                name = cast.get(_name(node), _name(node))
+                found[name] = f"the converter leaves {node.op_type} in 32 bits"
+    return found
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """Yield a graph and all graphs within it: bodies of loops, and branches."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+
+
+def _single(graph: Any) -> set[str]:
+    """Return the names of the constants in 32 bits, and of what is cast to 32 bits."""
+    import onnx
+
+    single = onnx.TensorProto.FLOAT
+    cast = (
+        node.output[0]
+        for node in graph.node
+        if node.op_type == "Cast" and any(a.name == "to" and a.i == single for a in node.attribute)
+    )
+    return {w.name for w in graph.initializer if w.data_type == single} | set(cast)
 
 
 def _holds_float_layers(node: Any) -> bool:

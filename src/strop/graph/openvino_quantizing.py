@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ _WEIGHTY = {
     "Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData", "GRUSequence",
     "LSTMSequence", "MatMul",
 }  # fmt: skip
+_FLOAT_BITS = 32
 _LOOPS = {"Loop", "TensorIterator"}
 # They move numbers and compute none, so that what was quantized before them still is behind them.
 _MOVING = {
@@ -166,19 +168,71 @@ def _computing_on_quantized(path: Path) -> list[tuple[str, str, bool]]:
 
 
 def left_in_float(path: Path, asked: Sequence[str]) -> dict[str, str]:
-    """Return the layers that still compute in float, and the loops that hold such, each with the reason."""
+    """Return the layers and tables still in float, and the loops that hold such, each with the reason."""
     import openvino
 
+    operations = openvino.Core().read_model(str(path)).get_ordered_ops()
     found = {
         name: "the quantizer has no rule for it" for name, is_float in layers_of(path) if is_float
     }
-    loops = [
-        operation.get_friendly_name()
-        for operation in openvino.Core().read_model(str(path)).get_ordered_ops()
-        if _is_loop_with_layers(operation)
-    ]
-    unseen = dict.fromkeys(loops, "a loop, which the quantizer does not look into")
-    return {**found, **unseen, **dict.fromkeys(asked, "asked for")}
+    tables = {
+        operation.get_friendly_name(): "a table that rows are looked up in, which the quantizer leaves"
+        for operation in operations
+        if operation.get_type_name() == "Gather" and _bits_of_weights(operation) == _FLOAT_BITS
+    }
+    return {**found, **_loops(operations), **tables, **dict.fromkeys(asked, "asked for")}
+
+
+def not_compressed(path: Path, bits: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what of a model with compressed weights has them in float, and what in more bits than asked for.
+
+    Args:
+        path: The compressed model.
+        bits: The width that was asked for.
+
+    Returns:
+        Two dictionaries, from an operation's name to the reason.
+    """
+    import openvino
+
+    operations = openvino.Core().read_model(str(path)).get_ordered_ops()
+    widths = {
+        operation.get_friendly_name(): _bits_of_weights(operation)
+        for operation in operations
+        if operation.get_type_name() in _WEIGHTY | {"Gather"}
+    }
+    left = {n: "NNCF has no rule for it" for n, width in widths.items() if width == _FLOAT_BITS}
+    wider = {
+        name: f"in {width} bits, as NNCF has tables and the last layer, which lose most by fewer"
+        for name, width in widths.items()
+        if bits < width < _FLOAT_BITS
+    }
+    return {**left, **_loops(operations)}, wider
+
+
+def _loops(operations: Sequence[Any]) -> dict[str, str]:
+    loops = [node.get_friendly_name() for node in operations if _is_loop_with_layers(node)]
+    return dict.fromkeys(loops, "a loop, which the quantizer does not look into")
+
+
+def _bits_of_weights(operation: Any) -> int:
+    """Return the width of the largest matrix of real numbers that an operation reads as a constant; 0 without any."""
+    leaves = [leaf for source in _sources(operation) for leaf in _matrices(source)]
+    largest = max(leaves, key=lambda leaf: math.prod(leaf.get_shape()), default=None)
+    if largest is None:
+        return 0
+    kind = largest.get_element_type()
+    # Whole numbers of many bits are numbers and no weights in codes.
+    return int(kind.bitwidth) if kind.is_real() or kind.bitwidth <= 8 else 0
+
+
+def _matrices(node: Any) -> list[Any]:
+    """Return the constants of two axes and more that a constant input is unpacked from; none for a computed one."""
+    if node.get_type_name() == "Constant":
+        return [node] if len(node.get_shape()) > 1 else []
+    if not _is_constant(node):
+        return []
+    return [leaf for source in _sources(node) for leaf in _matrices(source)]
 
 
 def _is_loop_with_layers(operation: Any) -> bool:

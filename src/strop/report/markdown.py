@@ -5,7 +5,7 @@ from __future__ import annotations
 from strop.engine.outcome import Circumstances, Outcome, figure
 from strop.report.absent import not_tried
 from strop.report.table import beside, markdown_table
-from strop.report.words import headline, percent, quantity
+from strop.report.words import headline, not_quantized, percent, quantity
 
 
 def markdown(outcome: Outcome, circumstances: Circumstances) -> str:
@@ -102,10 +102,9 @@ def _winner(outcome: Outcome, circumstances: Circumstances) -> str:
         return ""
     lines = ["| | original | best |", "|---|--:|--:|"]
     lines += [f"| {' | '.join(row)} |" for row in beside(outcome, circumstances)]
-    left = best.facts.get("left_in_float")
     kept = ""
-    if left:
+    for title, left in not_quantized(best):
         listed = "\n".join(f"- `{name}`: {reason}" for name, reason in left.items())
-        kept = f"\n\nLeft in float:\n\n{listed}"
+        kept += f"\n\n{title}:\n\n{listed}"
     table = "\n".join(lines)
     return f"{table}\n\n`{best.recipe}`\n\n```toml\n{best.recipe.to_toml()}```{kept}"

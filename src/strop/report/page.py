@@ -17,7 +17,15 @@ from strop.report.frontier import frontier
 from strop.report.markdown import how
 from strop.report.table import Row, beside, rows
 from strop.report.waterfall import waterfall
-from strop.report.words import comparison, gain, headline, percent, quality, quantity
+from strop.report.words import (
+    comparison,
+    gain,
+    headline,
+    not_quantized,
+    percent,
+    quality,
+    quantity,
+)
 
 _ACCENT, _GOOD, _BAD, _QUIET = "#0f766e", "#0f766e", "#b4533c", "#94a3b8"
 
@@ -148,13 +156,14 @@ def _beside(outcome: Outcome, circumstances: Circumstances) -> str:
 
 
 def _left_in_float(best: Trial | None) -> str:
-    left = best.facts.get("left_in_float") if best else None
-    if not left:
-        return ""
-    items = "".join(
-        f"<li><code>{html.escape(n)}</code>: {html.escape(str(r))}</li>" for n, r in left.items()
-    )
-    return f"<h3>Left in float</h3><ul class='notes'>{items}</ul>"
+    shown = ""
+    for title, left in not_quantized(best) if best else ():
+        items = "".join(
+            f"<li><code>{html.escape(n)}</code>: {html.escape(str(r))}</li>"
+            for n, r in left.items()
+        )
+        shown += f"<h3>{title}</h3><ul class='notes'>{items}</ul>"
+    return shown
 
 
 def _warning(circumstances: Circumstances) -> str:

@@ -154,3 +154,9 @@ def quality(outcome: Outcome) -> str:
     if fidelity.drop_of == "top-1 agreement":
         return f"{1 - fidelity.drop.value:.2%} of answers the same as the original's"
     return f"relative error {fidelity.drop.value:.2g}"
+
+
+def not_quantized(trial: Trial) -> list[tuple[str, dict[str, str]]]:
+    """Return what a trial's passes left alone, under a title each: names with the reason."""
+    titles = {"left_in_float": "Left in float", "left_alone": "Left with more bits than asked for"}
+    return [(title, trial.facts[fact]) for fact, title in titles.items() if trial.facts.get(fact)]

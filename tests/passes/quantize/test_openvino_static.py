@@ -69,7 +69,7 @@ def attention(ops, x):
     return ops.matmul(ops.softmax(scores, 2), value, False, False)
 
 
-def apply(model, folder, **settings):
+def apply(model, folder, name="quantize.openvino_static", **settings):
     (folder / "work").mkdir()
     shape = (16, *model.signature.inputs[0].shape[1:])
     samples = Samples({"x": RANDOM.normal(size=shape).astype(np.float32)})
@@ -77,8 +77,7 @@ def apply(model, folder, **settings):
     class Calibrating(PlainContext):
         calibration = samples
 
-    kind = registry.passes.get("quantize.openvino_static")
-    return kind(**settings).apply(model, Calibrating(folder / "work"))
+    return registry.passes.get(name)(**settings).apply(model, Calibrating(folder / "work"))
 
 
 def test_attention_is_told_by_what_is_computed_not_by_names(tmp_path):
@@ -142,3 +141,21 @@ def test_recurrence_that_stayed_in_float_is_listed(tmp_path, build, shape, wante
     made = apply(saved(tmp_path, build, shape), tmp_path)
 
     assert made.facts["left_in_float"] == wanted
+
+
+def deep(ops, x):
+    """Three products, wide enough for NNCF's groups of weights."""
+    hidden = ops.relu(ops.matmul(x, weights(128, 128), False, False))
+    hidden = ops.relu(ops.matmul(hidden, weights(128, 128), False, False))
+    last = ops.matmul(hidden, weights(128, 5), False, False)
+    last.set_friendly_name("last")
+    return last
+
+
+def test_what_nncf_keeps_in_more_bits_than_asked_for_is_listed(tmp_path):
+    made = apply(saved(tmp_path, deep, [1, 128]), tmp_path, "quantize.openvino_weights", bits=4)
+
+    assert made.facts["left_in_float"] == {}
+    assert made.facts["left_alone"] == {
+        "last": "in 8 bits, as NNCF has tables and the last layer, which lose most by fewer"
+    }

@@ -43,7 +43,7 @@ class Float16ONNX(Pass):
         import onnx
         from onnxconverter_common import float16
 
-        from strop.graph.onnx_quantizing import guarded
+        from strop.graph.onnx_quantizing import guarded, left_in_single
 
         path = context.workspace / "model.onnx"
         content = onnx.load(str(model.path))
@@ -54,4 +54,5 @@ class Float16ONNX(Pass):
             onnx.save(float16.convert_float_to_float16(content, keep_io_types=True), str(path))
 
         guarded(convert)
-        return model.derive(self, Form.ONNX, path)
+        left = left_in_single(path, float16.DEFAULT_OP_BLOCK_LIST)
+        return model.derive(self, Form.ONNX, path, left_in_float=left)

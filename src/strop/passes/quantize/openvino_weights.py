@@ -39,7 +39,7 @@ class CompressWeightsOpenVINO(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the compressed model."""
-        from strop.graph.openvino_quantizing import changed, layers_of
+        from strop.graph.openvino_quantizing import changed, layers_of, not_compressed
 
         if not layers_of(model.path):
             return Unchanged("no layer has weights to compress")
@@ -53,4 +53,5 @@ class CompressWeightsOpenVINO(Pass):
             )
 
         changed(model, path, compress)
-        return model.derive(self, Form.OPENVINO, path)
+        left, wider = not_compressed(path, self.bits)
+        return model.derive(self, Form.OPENVINO, path, left_in_float=left, left_alone=wider)
