@@ -12,6 +12,7 @@ from strop.core.errors import ModelError, UnsafeModelError
 from strop.core.model import Form, digest_of
 from strop.graph.keras_files import configuration, has_foreign_code, load, needs_repair, save
 from strop.graph.quiet import quiet
+from strop.graph.reading import read
 from tests import models
 
 DATA = Path(os.environ.get("STROP_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -193,6 +194,92 @@ def test_a_model_with_code_of_its_own_is_exported(tmp_path):
     assert not is_keras
     assert (path / "saved_model.pb").exists()
     assert not (tmp_path / "model.keras").exists()
+
+
+@pytest.fixture
+def of_class():
+    """Return a function that makes a model of a class of its own of what it does when it is called, and calls it."""
+    import keras
+    from keras import layers
+
+    class Own(keras.Model):
+        def __init__(self, work):
+            super().__init__()
+            self.table = self.add_weight(shape=(50, 4), name="table")
+            self.words, self.last = layers.Embedding(50, 4), layers.Dense(3)
+            self.work = work
+
+        def build(self, shapes):
+            """Build nothing: the first call does, and Keras has no need to guess."""
+
+        def call(self, given):
+            return self.last(self.work(self, given))
+
+    def make(work, *batch):
+        model = Own(work)
+        model(batch[0] if len(batch) == 1 else list(batch))
+        return model
+
+    return make
+
+
+def exported(model, folder):
+    path, is_keras = save(model, folder)
+    assert not is_keras
+    return read(path, folder)
+
+
+def take(model, tokens):
+    import tensorflow as tf
+
+    return tf.reduce_mean(tf.gather(model.table, tokens), 1)
+
+
+def look_up(model, tokens):
+    return model.words(tokens)[:, 0]
+
+
+def beside(model, pair):
+    import tensorflow as tf
+
+    return tf.concat([pair[0], take(model, pair[1])], 1)
+
+
+TOKENS = np.zeros((2, 6), np.int32)
+
+
+@pytest.mark.parametrize(
+    ("work", "batch", "wanted"),
+    [
+        (take, [TOKENS], ["int32"]),  # float32 will not do
+        (look_up, [TOKENS], ["int32"]),  # float32 would: an Embedding casts it
+        (beside, [np.zeros((2, 5), np.float32), TOKENS], ["float32", "int32"]),
+        (lambda model, x: model.last(x), [np.zeros((2, 3), np.float32)], ["float32"]),
+    ],
+    ids=["gather", "embedding", "mixed", "float"],
+)
+def test_an_exported_model_takes_what_its_code_takes(of_class, tmp_path, work, batch, wanted):
+    with quiet():
+        found = exported(of_class(work, *batch), tmp_path)
+    assert [spec.dtype for spec in found.signature.inputs] == wanted
+
+
+def test_what_cannot_be_exported_is_refused_with_a_way_out_that_works(of_class, tmp_path):
+    import keras
+    import tensorflow as tf
+
+    def several(model, given):  # more than are tried in each other's company
+        return tf.concat([*given[:3], take(model, given[3])], 1)
+
+    floats = np.zeros((2, 5), np.float32)
+    model = of_class(several, floats, floats, floats, TOKENS)
+    with quiet(), pytest.raises(ModelError, match=r"keras\.Model\(x, model\(x\)\)"):
+        save(model, tmp_path)
+
+    x = [*(keras.Input((5,)) for _ in range(3)), keras.Input((6,), dtype="int32")]
+    with quiet():
+        found = exported(keras.Model(x, model(x)), tmp_path)
+    assert [spec.dtype for spec in found.signature.inputs] == ["float32"] * 3 + ["int32"]
 
 
 def test_a_class_registered_here_alone_does_not_count_as_known(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 
 from strop.core.errors import ModelError, UnsafeModelError, message
 from strop.core.model import Model
+from strop.graph.keras_models import typed_inputs
 
 # Arguments that Keras 2 wrote and Keras 3 refuses, with the values at which they say nothing.
 _STRAY_ARGUMENTS: dict[str, tuple[str, tuple[object, ...]]] = {
@@ -241,14 +242,15 @@ def save(model: Any, folder: Path) -> tuple[Path, bool]:
         pass
     file.unlink(missing_ok=True)
     try:
-        model.export(str(exported), verbose=False)
+        model.export(str(exported), verbose=False, input_signature=typed_inputs(model))
     # Keras traces the model here, and a model's own code may raise anything.
     except Exception as error:
         raise ModelError(
             message(
                 f"the model '{model.name}' can be neither saved nor exported: {_innermost(str(error))}",
-                "Call it once on a batch of real inputs, so that all of its layers are built, and try again.",
-                next_step="model(sample_batch)",
+                "Call it once on a batch of real inputs, so that all of its layers are built. Where that was done, say "
+                "what its inputs are (an Input each, with the dtype), and give what comes of it:",
+                next_step="x = keras.Input((16,), dtype='int32'); keras.Model(x, model(x))",
             )
         ) from error
     return exported, False

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strop.core.errors import ModelError, message
 from strop.core.signature import Signature, TensorSpec
 from strop.graph.names import unique
+
+# Inputs of which each may have a dtype of its own when dtypes are tried: three to the power of it are tried at most.
+_MOST_MIXED = 3
 
 
 def signature_of(model: Any) -> Signature:
@@ -45,6 +49,68 @@ def outputs_of(result: Any, signature: Signature) -> list[Any]:
     import keras
 
     return list(keras.tree.flatten(result))
+
+
+def typed_inputs(model: Any) -> list[Any] | None:
+    """Return what a model of a class of its own is called with, an argument each: `tf.TensorSpec`, or a structure of them.
+
+    Keras remembers the shapes that such a model was called with and takes all dtypes for float32. Here the model's own
+    code decides: an input that float32 will not do for, or of which nothing is used but what a cast to whole numbers
+    leaves, is of whole numbers.
+
+    Returns:
+        None where Keras knows the inputs by itself, or where the model's code takes none of the dtypes tried.
+    """
+    import tensorflow as tf
+
+    if _is_symbolic(model) or not getattr(model, "_build_shapes_dict", None):
+        return None
+    floats = [_floats(shape, model.input_dtype) for shape in model._build_shapes_dict.values()]
+    leaves = tf.nest.flatten(floats)
+
+    def typed(dtypes: Sequence[Any]) -> list[Any]:
+        pairs = zip(leaves, dtypes, strict=True)
+        specs = [tf.TensorSpec(leaf.shape, dtype) for leaf, dtype in pairs]
+        return list(tf.nest.pack_sequence_as(floats, specs))
+
+    for dtypes in _assignments(len(leaves), (leaves[0].dtype, tf.int32, tf.int64)):
+        try:
+            traced = tf.function(
+                lambda *given: model(*given, training=False), autograph=False
+            ).get_concrete_function(*typed(dtypes))
+        # The model's own code runs here, on symbols: it may raise anything.
+        except Exception:  # noqa: BLE001
+            continue
+        return typed([tf.int32 if _is_cast(x) else x.dtype for x in traced.inputs[: len(leaves)]])
+    return None
+
+
+def _floats(shape: Any, dtype: str) -> Any:
+    """Return a structure of shapes, as Keras keeps it, as one of plain containers and tensors of `dtype`."""
+    import tensorflow as tf
+
+    if isinstance(shape, Mapping):
+        return {key: _floats(inner, dtype) for key, inner in shape.items()}
+    if all(size is None or isinstance(size, int) for size in shape):
+        # The batch that the model happened to be called with says nothing about the next.
+        return tf.TensorSpec((None, *shape[1:]), dtype)
+    return [_floats(inner, dtype) for inner in shape]
+
+
+def _assignments(count: int, dtypes: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return the dtypes to try for so many inputs, those first that have most of the first one."""
+    if count > _MOST_MIXED:
+        return [(dtype,) * count for dtype in dtypes]
+    found = itertools.product(dtypes, repeat=count)
+    return sorted(found, key=lambda tried: sum(dtype != dtypes[0] for dtype in tried))
+
+
+def _is_cast(tensor: Any) -> bool:
+    """Say whether all that is done with a tensor of real numbers is to cast it to whole ones."""
+    readers = tensor.consumers()
+    return bool(readers and tensor.dtype.is_floating) and all(
+        reader.type == "Cast" and reader.outputs[0].dtype.is_integer for reader in readers
+    )
 
 
 def _interface(model: Any) -> tuple[Any, Any]:
