@@ -199,7 +199,7 @@ class Trials:
         """Return the original's parameters and multiply-accumulates; nothing where they can't be counted."""
         try:
             found: dict[str, Measurement] = self.executor.call(
-                self.lane(self.baseline), f"{_TASKS}:count", model,
+                of_running(self.baseline.runtime, self.baseline.settings), f"{_TASKS}:count", model,
                 timeout_seconds=self.runner.step_seconds,
             )  # fmt: skip
         except TrialError as error:  # a study is worth going on with without them
