@@ -1,4 +1,4 @@
-"""Opening what a user names: an artifact in its runtime, any model as its owner runs it."""
+"""Opening what a user names: an artifact in its runtime, any model in its own engine."""
 
 from __future__ import annotations
 
