@@ -9,7 +9,7 @@ from strop.core.recipe import Recipe, Step
 from strop.engine.running import mistakes
 from strop.search.space import Space
 
-KNOWN = {"cores": 2, "batch": 1}
+KNOWN = {"cores": 2, "batch": 1, "first_batch": 1}
 
 
 def space(form=Form.KERAS, effort=Effort.STANDARD, **settings):
@@ -90,9 +90,40 @@ def test_what_is_asked_of_an_engine_is_told_where_it_is_out_of_reach():
 
 
 def test_no_batch_is_fixed_where_several_are_asked_for():
-    several = Space(Form.KERAS, Effort.STANDARD, {"cores": 2, "batch": 0})
+    several = Space(Form.KERAS, Effort.STANDARD, {**KNOWN, "batch": 0})
     for recipe in everything(several):
         assert not any(step.settings.get("batch") for step in recipe.steps), str(recipe)
+
+
+def test_what_needs_a_fixed_batch_gets_the_size_that_decides_where_several_are_asked_for():
+    several = Space(Form.KERAS, Effort.STANDARD, {"cores": 2, "batch": 0, "first_batch": 8})
+    (way,) = {r.steps for r in several.float_routes() if r.runtime == "litert"}
+
+    (fallback,) = several.fallbacks(way)
+
+    assert fallback[0] == Step("convert.graph_def", {"batch": 8})
+
+
+def test_tensorflows_threads_wait_until_it_is_among_the_best():
+    """They take another process, ten seconds to start."""
+    tried = [r.settings for r in space().float_routes() if r.runtime == "tensorflow"]
+    assert tried
+    assert not any("threads" in settings for settings in tried)
+
+    every = space().settings(registry.runtimes.get("tensorflow"))
+    assert {settings.get("threads", 0) for settings in every} == {0, 1}
+    assert every[: len(every) // 2] == [s for s in every if "threads" not in s]
+
+
+def test_what_seldom_pays_is_tried_by_a_thorough_search_alone():
+    def settings(effort, name):
+        static = registry.passes.get("quantize.openvino_static").variants(KNOWN, effort)
+        return [setting for setting in static if name in setting]
+
+    for name in ("fast_bias_correction", "smooth_quant"):
+        assert settings(Effort.STANDARD, name) == []
+        assert settings(Effort.THOROUGH, name)
+    assert all(s["transformer"] for s in settings(Effort.THOROUGH, "smooth_quant"))
 
 
 def test_what_needs_tensorflow_is_tried_last():

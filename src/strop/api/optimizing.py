@@ -219,7 +219,11 @@ def _optimize(
     space = Space(
         source.form,
         asked.effort,
-        {"cores": machine.cores, "batch": asked.goal.batch if one_size else 0},
+        {
+            "cores": machine.cores,
+            "batch": asked.goal.batch if one_size else 0,
+            "first_batch": asked.goal.batch,
+        },
         asked.runtimes,
     )
     trials = Trials(

@@ -118,7 +118,7 @@ class PlugIn(Configured):
         """Return the settings that a search should try, the defaults first.
 
         Args:
-            known: What names in `Parameter.search` stand for (``cores``, ``batch``).
+            known: What names in `Parameter.search` stand for (``cores``, ``batch``, ``first_batch``).
             effort: ``quick`` tries the defaults alone, ``standard`` each parameter by itself, ``thorough``
                 all combinations.
         """
@@ -128,7 +128,7 @@ class PlugIn(Configured):
                 known.get(value, value) if isinstance(value, str) else value for value in p.search
             ]
             for key, p in cls.parameters().items()
-            if p.search
+            if p.search and (effort is Effort.THOROUGH or not p.seldom)
         }
         if effort is Effort.QUICK:
             found: list[dict[str, Value]] = []

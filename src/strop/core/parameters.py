@@ -27,6 +27,7 @@ class Parameter:
         high: Largest allowed number, inclusive; None for no bound.
         search: The values worth trying; empty where a search leaves the default alone.
         doc: One line for people.
+        seldom: Whether other values pay so seldom, or take so long, that only a thorough search tries them.
     """
 
     choices: tuple[Value, ...] = ()
@@ -34,6 +35,7 @@ class Parameter:
     high: float | None = None
     search: tuple[Value, ...] = ()
     doc: str = ""
+    seldom: bool = False
 
     def mistake(self, value: object) -> str | None:
         """Return what is wrong with `value`, or None where it is allowed."""
@@ -56,6 +58,7 @@ def parameter(
     high: float | None = None,
     search: Sequence[Value] = (),
     doc: str = "",
+    seldom: bool = False,
 ) -> Any:
     """Declare a field of a pass or a runtime (a `dataclasses.field` with a `Parameter` beside it).
 
@@ -66,8 +69,9 @@ def parameter(
         high: Largest allowed number, inclusive.
         search: The values that a search should try; none for a parameter that is left alone.
         doc: One line for people, shown by `strop passes`.
+        seldom: Whether only a thorough search tries them.
     """
-    declared = Parameter(tuple(choices), low, high, tuple(search), doc)
+    declared = Parameter(tuple(choices), low, high, tuple(search), doc, seldom)
     return dataclasses.field(default=default, metadata={"parameter": declared})
 
 

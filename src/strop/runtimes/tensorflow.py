@@ -40,7 +40,10 @@ class TensorFlow(Runtime):
         doc="XLA: off, for the whole model, or by auto-clustering",
     )
     threads: int = parameter(
-        0, low=0, doc="threads within one operation; 0 leaves it to TensorFlow"
+        0,
+        low=0,
+        search=(0, 1),
+        doc="threads within one operation; 0 leaves it to TensorFlow, which takes all cores",
     )
 
     @classmethod

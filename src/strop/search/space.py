@@ -21,8 +21,8 @@ class Space:
     Attributes:
         form: The source's.
         effort: How hard to try.
-        known: What names in search ranges stand for: ``cores``, and ``batch`` (0 where several are asked for, so
-            that none is fixed).
+        known: What names in search ranges stand for: ``cores``, ``batch`` (0 where several are asked for, so that none
+            is fixed), and ``first_batch``, the size that decides.
         runtimes: Names of the only runtimes to consider; empty for all.
     """
 
@@ -47,10 +47,10 @@ class Space:
         found = runtime.variants(self.known, Effort.THOROUGH)
         if not _covers_defaults(runtime, self.known):
             found = found[1:] or found
-        everything = self.known["cores"]
+        everything = (self.known["cores"], 0)  # to engines 0 means as many as there are
         return sorted(
             found,
-            key=lambda s: s.get("threads", runtime.defaults().get("threads")) != everything,
+            key=lambda s: s.get("threads", runtime.defaults().get("threads")) not in everything,
         )
 
     def reach(self) -> dict[str, str]:
@@ -72,13 +72,15 @@ class Space:
         """Return recipes of conversions alone: to each form by the shortest way, in each engine.
 
         Engines that need TensorFlow come last: they are seldom the fastest, and how far behind they are tells
-        whether their other settings, XLA's compiling among them, are worth the time.
+        whether their other settings, XLA's compiling among them, are worth the time. Other numbers of threads take
+        them another process, ten seconds to start, and wait until one is among the best.
         """
         found = [
             (runtime, Recipe(steps, runtime.name, settings))
             for form, steps in self._ways().items()
             for runtime in self._engines_at(form, steps)
             for settings in self.settings(runtime)
+            if not (runtime.loads_tensorflow and "threads" in settings)
         ]
         return [recipe for _, recipe in sorted(found, key=lambda pair: pair[0].loads_tensorflow)]
 

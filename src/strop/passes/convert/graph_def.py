@@ -27,7 +27,7 @@ class Freeze(Pass):
     requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
     loads_tensorflow = True
-    fallbacks = ({"batch": "batch"},)
+    fallbacks = ({"batch": "first_batch"},)
 
     batch: int = parameter(
         0,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
 from strop.core.contracts import (
     OPENVINO,
     Context,
+    Effort,
     Exactness,
     Needs,
     Pass,
@@ -15,7 +17,7 @@ from strop.core.contracts import (
     Unchanged,
 )
 from strop.core.model import Form, Model
-from strop.core.parameters import parameter
+from strop.core.parameters import Value, parameter
 
 
 @final
@@ -54,15 +56,26 @@ class QuantizeStaticOpenVINO(Pass):
         doc="treat attention with the care it needs: symmetric products, smoothing, elementwise='float'",
     )
     fast_bias_correction: bool = parameter(
-        True, doc="estimate bias corrections and don't measure each"
+        True,
+        search=(True, False),
+        seldom=True,
+        doc="estimate bias corrections and don't measure each",
     )
     smooth_quant: bool = parameter(
         True,
+        search=(True, False),
+        seldom=True,
         doc="move outliers from activations into weights (Xiao et al., 2023); transformers only",
     )
     samples: int = parameter(128, low=1, doc="calibration samples")
     keep_float: tuple[str, ...] = parameter((), doc="layers to leave in float, by name")
     repair: bool = parameter(False, doc="leave layers in float until the limit is met")
+
+    @classmethod
+    def variants(cls, known: Mapping[str, Value], effort: Effort) -> list[dict[str, Value]]:
+        """Return the settings that a search should try; smoothing with and without for transformers alone."""
+        found = super().variants(known, effort)
+        return [s for s in found if s.get("transformer") or "smooth_quant" not in s]
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the quantized model."""
