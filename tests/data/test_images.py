@@ -146,3 +146,16 @@ def test_a_folder_without_images_is_told(tmp_path):
 def test_sizes_must_be_known(folder):
     with pytest.raises(SamplesError, match="--shape image=1,224,224,3"):
         read(folder, signature(size=(None, None, 3)))
+
+
+@pytest.mark.parametrize("preparation", [Preparation(), Preparation(mode="caffe")])
+def test_a_model_with_its_channels_first_gets_the_same_pixels(folder, preparation):
+    last = read(folder, signature(), preparation).whole.inputs["image"]
+    first = read(folder, signature(size=(3, 4, 6)), preparation).whole.inputs["image"]
+
+    np.testing.assert_array_equal(first, np.moveaxis(last, -1, 1))
+
+
+def test_sizes_must_be_known_where_channels_come_first_too(folder):
+    with pytest.raises(SamplesError, match="--shape image=1,3,224,224"):
+        read(folder, signature(size=(3, None, None)))

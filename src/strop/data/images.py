@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from strop.core.errors import MissingDependencyError, SamplesError, message
 from strop.core.signature import TensorSpec
-from strop.data.raw import RawSamples, Reader
+from strop.data.raw import RawSamples, Reader, has_channels_first
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
 _MOST_NAMED = 8
@@ -49,6 +49,8 @@ def read_images(path: Path, reader: Reader) -> RawSamples:
     pixels = np.empty((len(chosen), *size), np.uint8)
     for place, index in enumerate(chosen):
         pixels[place] = decode(files[index][0], size)
+    if has_channels_first(reader.signature.inputs[0]):
+        pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 1))
     labels = np.array([files[index][1] for index in chosen], np.int64) if labelled else None
     return RawSamples(whole=reader.samples(pixels, labels), notes=tuple(notes))
 
@@ -115,13 +117,16 @@ def _bytes_of(spec: TensorSpec) -> int:
 
 
 def _size_of_input(reader: Reader) -> tuple[int, int, int]:
+    """Return height, width and channels of the images that the input takes, wherever it has the channels."""
     spec = reader.signature.inputs[0]
     size = spec.shape[1:]
+    if has_channels_first(spec):
+        size = (*size[1:], size[0])
     if len(reader.signature.inputs) != 1 or len(size) != 3 or size[-1] not in (1, 3):
         raise SamplesError(
             message(
                 f"the samples are images, but the model takes {reader.signature}.",
-                "Images fit one input of shape (batch, height, width, 1 or 3).",
+                "Images fit one input of shape (batch, height, width, 1 or 3) or (batch, 1 or 3, height, width).",
             )
         )
     if None in size:
@@ -129,7 +134,7 @@ def _size_of_input(reader: Reader) -> tuple[int, int, int]:
             message(
                 f"the input '{spec.name}' leaves height or width open, so images can't be resized to it.",
                 "Say which size to take.",
-                next_step=f"--shape {spec.name}=1,224,224,3",
+                next_step=f"--shape {spec.name}=1,{'3,224,224' if has_channels_first(spec) else '224,224,3'}",
             )
         )
     return size[0] or 0, size[1] or 0, size[2] or 0

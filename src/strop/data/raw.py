@@ -60,7 +60,7 @@ class Preparation:
 
     @property
     def needs_colours(self) -> bool:
-        """Whether the last axis must be three colours."""
+        """Whether the last axis must be three colours (of images, or the one before height and width)."""
         return self.mode in ("torch", "caffe")
 
     def __call__(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -157,7 +157,8 @@ class Reader:
             )
         if array.ndim == len(spec.shape) - 1 and spec.shape[-1] == 1:
             array = array[..., None]  # greyscale images are mostly kept without their channel
-        if self.preparation.needs_colours and _is_float(spec) and array.shape[-1:] != (3,):
+        colours = array.shape[1:2] if has_channels_first(spec) else array.shape[-1:]
+        if self.preparation.needs_colours and _is_float(spec) and colours != (3,):
             raise SamplesError(
                 message(
                     f"{self.source}: the input '{name}' has shape {array.shape}, which has no three colours to "
@@ -173,8 +174,11 @@ class Reader:
             return array.astype(spec.dtype, copy=False)
         prepared = np.empty(array.shape, spec.dtype)
         step = max(_PART // max(array[0].size, 1), 1)
+        given, made = array, prepared
+        if self.preparation.needs_colours and has_channels_first(spec):
+            given, made = np.moveaxis(array, 1, -1), np.moveaxis(prepared, 1, -1)
         for start in range(0, len(array), step):
-            prepared[start : start + step] = self.preparation(array[start : start + step])
+            made[start : start + step] = self.preparation(given[start : start + step])
         return prepared
 
     def _targets(self, targets: object, count: int) -> Arrays:
@@ -251,6 +255,11 @@ class Reader:
                     "No answer can be judged on those; take them out or fill them in.",
                 )
             )
+
+
+def has_channels_first(spec: TensorSpec) -> bool:
+    """Say whether an input is of images whose channels come before height and width, as PyTorch has them."""
+    return len(spec.shape) == 4 and spec.shape[1] in (1, 3) and spec.shape[-1] not in (1, 3)
 
 
 def _is_float(spec: TensorSpec) -> bool:
