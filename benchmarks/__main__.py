@@ -24,7 +24,7 @@ from benchmarks.cases import BATCHES, CASES, Case, CaseUnavailableError, case_na
 from benchmarks.figures import MAX_DROP, MIN_SQNR_DB, best_by_hand
 from benchmarks.places import cache_folder, figures_folder
 from benchmarks.promises import measure_promises
-from benchmarks.race import judged, race
+from benchmarks.race import HEATS, judged, race
 from benchmarks.report import report
 from benchmarks.train_text_models import TEXT_MODELS
 
@@ -129,7 +129,12 @@ def _raced(case: str, batch: int, rivals: list[str], study: Path) -> dict[str, A
         return {"error": str(error)[:500]}
     # Which by hand is best is told by the race too: the one that strop's promise is hardest to keep against.
     worst = max(results, key=lambda result: result.ratio.high)
-    return {**asdict(worst), "quality": quality, "rivals": [asdict(result) for result in results]}
+    return {
+        **asdict(worst),
+        "heats": HEATS,
+        "quality": quality,
+        "rivals": [asdict(result) for result in results],
+    }
 
 
 def _by_hand(case: str, batch: int, way: str, out: Path) -> None:

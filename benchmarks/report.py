@@ -20,7 +20,7 @@ from benchmarks.figures import (
 )
 from benchmarks.places import reported_folders
 from benchmarks.promises import report_promises
-from benchmarks.race import HEATS, ROUNDS
+from benchmarks.race import ROUNDS
 from strop.core.evaluation import Measurement
 from strop.report.words import quantity
 
@@ -50,7 +50,7 @@ def report() -> str:
         "",
         "strop's choice against the best of the by-hand list that keeps the same limit "
         f"(accuracy within {MAX_DROP}, or SQNR of at least {MIN_SQNR_DB:g} dB where weights are random), both in "
-        f"processes of their own, {ROUNDS} rounds in turn, {HEATS} times in fresh ones. Up to {MOST_RIVALS} that were within {NEAR - 1:.0%} of the "
+        f"processes of their own, {ROUNDS} rounds in turn, shared out to heats of fresh processes. Up to {MOST_RIVALS} that were within {NEAR - 1:.0%} of the "
         "fastest by hand race; the one that strop does worst against stands here. Below 1 strop is faster; the "
         "interval is at 95 %.",
         "",
@@ -79,8 +79,8 @@ def _section(folder: Path) -> tuple[list[str], list[float]]:
     if machine:
         lines += [f"{machine['system']}; {', '.join(machine['instructions'])}.", ""]
     lines += [
-        "| case | batch | best by hand | ms | strop | ms | strop / by hand | study / list |",
-        "|---|--:|---|--:|---|--:|--:|--:|",
+        "| case | batch | best by hand | ms | strop | ms | strop / by hand | heats | study / list |",
+        "|---|--:|---|--:|---|--:|--:|--:|--:|",
         *(row.text for row in rows),
         "",
         f"{_mean(ratios)}.",
@@ -109,7 +109,7 @@ def _row(figures: Path, case: str, batch: int) -> _Row | None:
 def _row_of(folder: Path, case: str, batch: int, effort: str) -> _Row:
     study = json.loads((folder / f"strop-{effort}.json").read_text())
     if "error" in study:
-        text = f"| {case} | {batch} | | | failed: {study['error'][:80]} | | | |"
+        text = f"| {case} | {batch} | | | failed: {study['error'][:80]} | | | | |"
         return _Row(text, None, None)
     ways = ways_in(folder)
     share = f"{study['seconds']:.0f} s / {list_seconds(ways):.0f} s"
@@ -119,12 +119,12 @@ def _row_of(folder: Path, case: str, batch: int, effort: str) -> _Row:
     raced = json.loads(outcome.read_text()) if outcome.exists() else {"error": "no race yet"}
     failure = raced.get("error") or ("" if keeps_the_limit(raced) else "misses the limit")
     if failure:
-        text = f"| {case} | {batch} | | | `{study['recipe']}` | | {failure[:80]} | {share} |"
+        text = f"| {case} | {batch} | | | `{study['recipe']}` | | {failure[:80]} | | {share} |"
         return _Row(text, None, study["machine"])
     value, low, high = raced["ratio"]
     text = (
         f"| {case} | {batch} | {raced['entry']} | {raced['other_ms']:.3g} | `{study['recipe']}` | "
-        f"{raced['strop_ms']:.3g} | {value:.3f} ({low:.3f} to {high:.3f}) | {share} |"
+        f"{raced['strop_ms']:.3g} | {value:.3f} ({low:.3f} to {high:.3f}) | {raced.get('heats', 1)} | {share} |"
     )
     return _Row(text, value, study["machine"])
 
