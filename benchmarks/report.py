@@ -145,7 +145,7 @@ def _made(figures: Path) -> list[str]:
     return [
         "### What strop made: the original, and the winner",
         "",
-        "Median latency of single calls, one after the other; the gain is of paired rounds in turn.",
+        "Latency and gain are of paired rounds in turn.",
         "",
         "| case, batch | latency | gain | size | cold start | peak memory | drop | trials |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
@@ -167,7 +167,11 @@ def _before_and_after(study: dict[str, Any], batch: int) -> list[str]:
         gain = f"{value:.3g}× ({low:.3g} to {high:.3g})"
     drop = f"{study['fidelity']['drop']['value']:.3g} ({study['fidelity']['drop_of']})"
     figures = [both(name) for name in ("size", "cold_start", "peak_memory")]
-    return [both(f"latency_p50@{batch}"), gain, *figures, drop, str(study["trials"])]
+    raced = study["paired"] or {}
+    latency = both(f"latency_p50@{batch}")
+    if raced.get("latency"):
+        latency = f"{_amount(raced['reference_latency'])} → {_amount(raced['latency'])}"
+    return [latency, gain, *figures, drop, str(study["trials"])]
 
 
 def _amount(found: dict[str, Any] | None) -> str:

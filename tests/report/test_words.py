@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from strop.core.evaluation import Evaluation, Measurement
+from strop.core.recipe import Recipe
+from strop.engine.pairs import Pair
 from strop.report.markdown import markdown
 from strop.report.page import page
-from strop.report.words import headline
-from tests.report.made import circumstances, fidelity, outcome
+from strop.report.words import gain, headline
+from tests.report.made import circumstances, fidelity, outcome, trial
 
 
 def text(*, page_of=False, **found):
@@ -136,3 +138,25 @@ def test_passes_that_can_not_run_are_listed_with_the_reason(monkeypatch):
     absent = registry.passes.get("quantize.onnx_static")
     monkeypatch.setattr(absent, "requires", (Requirement("gone_gone", "gone", "onnx"),))
     assert "quantize.onnx_static was not tried: the package 'gone' is not installed" in text()
+
+
+def test_gains_stand_on_one_measure():
+    """The winner's is paired, and the others' are told by it: the original's lone time may have been a slow one."""
+    found = outcome(ms=1.0, ratio=0.8)
+    slower = trial(3, Recipe((), "onnxruntime", {"threads": 2}), 1.5, 4000)
+    found = replace(found, trials=(*found.trials, slower))
+    assert gain(found, found.best, circumstances()) == pytest.approx(1.25)
+    assert gain(found, slower, circumstances()) == pytest.approx(1.25 / 1.5)
+    assert gain(found, found.baseline, circumstances()) == 1
+
+
+def test_the_times_of_paired_rounds_stand_beside_their_ratio():
+    (pair,) = outcome().pairs
+    timed = replace(
+        pair,
+        latency=Measurement(0.9, "ms", 0.9, 0.9),
+        reference_latency=Measurement(1.8, "ms", 1.8, 1.8),
+    )
+    said = markdown(replace(outcome(), pairs=(timed,)), circumstances())
+    assert "| paired | 1.8 ms | 900 µs, 2.0× faster" in said
+    assert Pair.from_json(timed.to_json()) == timed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from strop.numerics.statistics import (
 _OPEN_SECONDS = 300.0
 _ROUND_SECONDS = 120.0
 _TASKS = "strop.engine.tasks"
+_MAYBE = ("to_first", "latency", "reference_latency")
 
 PROCESS_SPREAD = 0.01
 """How much two processes that opened the same artifact differ for good, as the standard deviation of the log ratio.
@@ -45,12 +46,16 @@ class Pair:
         ratio: Its figure over the reference's, with an interval that holds for all subjects at once.
         rounds: How many rounds stand behind it.
         to_first: Its figure over that of the subject with the smallest ratio; None for that one itself.
+        latency: Its milliseconds a call, the median of the rounds; None where it was not times that were compared.
+        reference_latency: The reference's.
     """
 
     name: str
     ratio: Measurement
     rounds: int = 0
     to_first: Measurement | None = None
+    latency: Measurement | None = None
+    reference_latency: Measurement | None = None
 
     @property
     def is_told_apart(self) -> bool:
@@ -59,19 +64,24 @@ class Pair:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that `from_json` takes back."""
-        first = self.to_first and self.to_first.to_json()
+        maybe = {name: getattr(self, name) for name in _MAYBE}
         return {
             "name": self.name,
             "ratio": self.ratio.to_json(),
             "rounds": self.rounds,
-            "to_first": first,
+            **{name: found and found.to_json() for name, found in maybe.items()},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pair:
         """Return what `to_json` was called on."""
-        first = data["to_first"] and Measurement.from_json(data["to_first"])
-        return cls(data["name"], Measurement.from_json(data["ratio"]), data["rounds"], first)
+        maybe = {name: data.get(name) for name in _MAYBE}
+        return cls(
+            data["name"],
+            Measurement.from_json(data["ratio"]),
+            data["rounds"],
+            **{name: found and Measurement.from_json(found) for name, found in maybe.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,14 @@ def compare(
         SubjectError: If a subject can't be opened or fails, naming it.
     """
     figures = times_in_turn(executor, subjects, bench, batch, rounds=rounds, seconds=seconds)
-    return paired(figures, reference, spread=PROCESS_SPREAD, confidence=confidence)
+    return [
+        replace(
+            pair,
+            latency=_latency(figures[pair.name]),
+            reference_latency=_latency(figures[reference]),
+        )
+        for pair in paired(figures, reference, spread=PROCESS_SPREAD, confidence=confidence)
+    ]
 
 
 def times_in_turn(
@@ -170,12 +187,12 @@ def times_in_turn(
 def timings(figures: Mapping[str, Sequence[float]], reference: str) -> list[Timing]:
     """Return what `times_in_turn` found, each with its own time and against `reference`."""
     pairs = {pair.name: pair for pair in paired(figures, reference, spread=PROCESS_SPREAD)}
+    return [Timing(name, _latency(found), pairs.get(name)) for name, found in figures.items()]
 
-    def latency(seconds: Sequence[float]) -> Measurement:
-        found = median_interval([1e3 * each for each in seconds])
-        return Measurement(found.value, "ms", found.low, found.high, len(seconds))
 
-    return [Timing(name, latency(found), pairs.get(name)) for name, found in figures.items()]
+def _latency(seconds: Sequence[float]) -> Measurement:
+    found = median_interval([1e3 * each for each in seconds])
+    return Measurement(found.value, "ms", found.low, found.high, len(seconds))
 
 
 def in_turn(

@@ -117,6 +117,11 @@ def _cards(outcome: Outcome, circumstances: Circumstances) -> str:
             figure(outcome.baseline.evaluation, name),
             figure(outcome.best.evaluation, name),
         )
+        pair = outcome.pair_of(outcome.best)
+        if (
+            pair and pair.latency and name.startswith("latency")
+        ):  # beside the headline's own figure
+            before, after = pair.reference_latency, pair.latency
         if after:
             cards.append(_card(quantity(after), label, f"from {quantity(before)}"))
     return "".join([*cards, *_drop_card(outcome)])

@@ -165,7 +165,11 @@ def beside(outcome: Outcome, circumstances: Circumstances) -> list[tuple[str, st
     if pair and pair.rounds:
         ratio = pair.ratio
         said = comparison(1 / ratio.value, circumstances.goal.minimize)
-        found.append(("paired", "1×", f"{said} ({1 / ratio.high:.2f}× to {1 / ratio.low:.2f}×)"))
+        said = f"{said} ({1 / ratio.high:.2f}× to {1 / ratio.low:.2f}×)"
+        if pair.latency:
+            said = f"{quantity(pair.latency)}, {said}"
+        original = quantity(pair.reference_latency) if pair.reference_latency else "1×"
+        found.append(("paired", original, said))
     return found
 
 

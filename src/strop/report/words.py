@@ -81,17 +81,27 @@ def _factor(value: float) -> str:
 
 
 def gain(outcome: Outcome, trial: Trial, circumstances: Circumstances) -> float | None:
-    """Return how many times better than the baseline a trial is in what was minimized: paired where it raced."""
-    goal = circumstances.goal
+    """Return how many times better than the baseline a trial is in what was minimized.
+
+    Paired where it raced; else by the winner that raced, so that all gains stand on one measure.
+    """
     pair = outcome.pair_of(trial)
     if pair and pair.rounds:
         return 1 / pair.ratio.value
-    now = trial.evaluation.objective(goal) if trial.evaluation else None
-    before = outcome.baseline.evaluation.objective(goal) if outcome.baseline.evaluation else None
-    if now is None or before is None or not now.value or not before.value:
+    raced = outcome.pair_of(outcome.best) if outcome.best else None
+    if outcome.best and raced and raced.rounds and trial.key != outcome.baseline.key:
+        ratio = _ratio(outcome.best, trial, circumstances)
+        return ratio and ratio / raced.ratio.value
+    return _ratio(outcome.baseline, trial, circumstances)
+
+
+def _ratio(before: Trial, now: Trial, circumstances: Circumstances) -> float | None:
+    """Return how many times better one trial's figure is than another's, each as it was measured by itself."""
+    goal = circumstances.goal
+    new, old = (t.evaluation.objective(goal) if t.evaluation else None for t in (now, before))
+    if new is None or old is None or not new.value or not old.value:
         return None
-    ratio = before.value / now.value
-    return 1 / ratio if goal.minimize == "throughput" else ratio
+    return new.value / old.value if goal.minimize == "throughput" else old.value / new.value
 
 
 _ADJECTIVES = {
