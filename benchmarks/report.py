@@ -137,9 +137,7 @@ def _made(figures: Path) -> list[str]:
             file = figures / f"{case.name}-{batch}" / "strop-standard.json"
             study = json.loads(file.read_text()) if file.exists() else {}
             if "measurements" in study:
-                rows.append(
-                    f"| {case.name}, {batch} | {' | '.join(_before_and_after(study, batch))} |"
-                )
+                rows.append(f"| {case.name}, {batch} | {' | '.join(_before_and_after(study))} |")
     if not rows:
         return []
     return [
@@ -154,7 +152,7 @@ def _made(figures: Path) -> list[str]:
     ]
 
 
-def _before_and_after(study: dict[str, Any], batch: int) -> list[str]:
+def _before_and_after(study: dict[str, Any]) -> list[str]:
     before, after = study["baseline"]["measurements"], study["measurements"]
 
     def both(name: str) -> str:
@@ -168,9 +166,7 @@ def _before_and_after(study: dict[str, Any], batch: int) -> list[str]:
     drop = f"{study['fidelity']['drop']['value']:.3g} ({study['fidelity']['drop_of']})"
     figures = [both(name) for name in ("size", "cold_start", "peak_memory")]
     raced = study["paired"] or {}
-    latency = both(f"latency_p50@{batch}")
-    if raced.get("latency"):
-        latency = f"{_amount(raced['reference_latency'])} → {_amount(raced['latency'])}"
+    latency = f"{_amount(raced.get('reference_latency'))} → {_amount(raced.get('latency'))}"
     return [latency, gain, *figures, drop, str(study["trials"])]
 
 
