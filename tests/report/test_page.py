@@ -45,6 +45,12 @@ def test_an_error_without_bound_does_not_stop_the_page():
     assert all(math.isfinite(y) for t in shown for y in t["y"])
 
 
+def test_the_axis_of_the_trade_off_is_marked_in_units():
+    axis = charts(page(outcome(), circumstances()))["tradeoff"]["layout"]["xaxis"]
+    assert axis["ticktext"] == ["1 ms", "2 ms"]
+    assert axis["tickvals"] == [1.0, 2.0]
+
+
 GRAPH, OPENVINO, STATIC = map(
     Step, ("convert.graph_def", "convert.openvino", "quantize.openvino_static")
 )

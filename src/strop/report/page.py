@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from string import Template
 from typing import Any
 
-from strop.core.evaluation import Goal
+from strop.core.evaluation import Goal, Measurement
 from strop.core.figures import spelled
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
@@ -236,11 +236,12 @@ def _tradeoff(outcome: Outcome, circumstances: Circumstances) -> dict[str, Any]:
         traces.append(star)
     cost = next((t.evaluation.objective(goal) for t in judged if t.evaluation), None)
     unit = cost.unit if cost else ""
-    layout = {
-        "xaxis": {"title": {"text": f"{goal.minimize} ({unit})"}, "type": "log"},
+    before = outcome.baseline.evaluation and outcome.baseline.evaluation.objective(goal)
+    reached = [x for trace in traces for x in trace["x"]] + ([before.value] if before else [])
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": goal.minimize}, "type": "log", **_ticks(reached, unit)},
         "yaxis": {"title": {"text": _quality_axis(judged)}},
     }
-    before = outcome.baseline.evaluation and outcome.baseline.evaluation.objective(goal)
     if before:
         layout["shapes"] = [_vertical(before.value)]
         layout["annotations"] = [
@@ -255,6 +256,21 @@ def _tradeoff(outcome: Outcome, circumstances: Circumstances) -> dict[str, Any]:
             }
         ]
     return {"data": [t for t in traces if t["x"]], "layout": layout}
+
+
+def _ticks(reached: list[float], unit: str) -> dict[str, Any]:
+    """Return the marks of a logarithmic axis at 1, 2 and 5, written out with their unit; Plotly's own are bare digits."""
+    positive = [value for value in reached if value > 0]
+    if not positive:
+        return {}
+    low, high = min(positive) / 1.5, max(positive) * 1.5
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    marks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    marks = [mark for mark in marks if low <= mark <= high]
+    return {
+        "tickvals": marks,
+        "ticktext": [quantity(Measurement.exact(mark, unit)) for mark in marks],
+    }
 
 
 def _log10(value: float) -> float:
