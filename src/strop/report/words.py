@@ -64,18 +64,6 @@ def interval(measured: Measurement) -> str:
     return f"{measured.low:.4g} to {measured.high:.4g}"
 
 
-def times(ratio: float) -> str:
-    """Return how many times faster a ratio of times below one is.
-
-    Example:
-        >>> times(0.125), times(2.0)
-        ('8.0× faster', '2.0× slower')
-    """
-    if ratio <= 1:
-        return f"{_factor(1 / ratio)}× faster"
-    return f"{_factor(ratio)}× slower"
-
-
 def _factor(value: float) -> str:
     return f"{value:.2f}" if value < 2 else f"{value:.1f}" if value < 20 else f"{value:.0f}"
 
