@@ -84,7 +84,7 @@ def test_what_is_for_training_never_judges(train, test, seed):
 def test_every_class_is_shared_out_alike(each, classes, seed):
     labels = np.repeat(np.arange(classes), each)
     splits = split(RawSamples(whole=numbered(len(labels), labels)), seed=seed)
-    for name, share in (("train", 0.4), ("calibrate", 0.1), ("select", 0.25), ("confirm", 0.25)):
+    for name, share in (("train", 0.25), ("calibrate", 0.25), ("select", 0.25), ("confirm", 0.25)):
         counts = np.bincount(getattr(splits, name).targets["out"], minlength=classes)
         assert np.abs(counts - share * each).max() <= 1, name
 
@@ -94,10 +94,8 @@ def test_rare_labels_that_are_written_as_floats_are_shared_out_too(shape):
     labels = np.repeat(np.float32([0, 1]), [190, 10])
     splits = split(RawSamples(whole=numbered(200, labels.reshape(shape))), seed=0)
     positives = [int(getattr(splits, name).targets["out"].sum()) for name in SPLITS]
-    assert positives[0] == 4
-    assert min(positives[1:]) >= 1
     assert sum(positives) == 10
-    assert set(positives[2:]) <= {2, 3}
+    assert set(positives) == {2, 3}
 
 
 def test_figures_are_no_classes():
@@ -165,7 +163,7 @@ def test_classes_too_fine_to_share_out_leave_the_parts_their_shares(classes, eac
 
     splits = split(RawSamples(whole=numbered(count, one_hot)), seed=0)
 
-    for name, share in (("train", 0.4), ("calibrate", 0.1), ("select", 0.25), ("confirm", 0.25)):
+    for name, share in (("train", 0.25), ("calibrate", 0.25), ("select", 0.25), ("confirm", 0.25)):
         assert abs(len(getattr(splits, name)) - share * count) <= 1, name
 
 
@@ -207,12 +205,12 @@ def test_the_parts_that_cost_time_are_capped_and_the_rest_trains():
 def test_it_says_how_many_fell_where_and_what_is_too_few():
     many = split(RawSamples(whole=numbered(8 * FEW)), seed=0).notes
     assert many == (
-        "of the samples fell 320 to train, 80 to calibrate, 200 to select, 200 to confirm",
+        "of the samples fell 200 to train, 200 to calibrate, 200 to select, 200 to confirm",
     )
 
     few = " ".join(split(RawSamples(whole=numbered(40)), seed=0).notes)
     assert "only 10 samples to select: one answer more or less is 10.0%" in few
-    assert "only 4 samples to calibrate" in few
+    assert "only 10 samples to calibrate" in few
 
 
 def test_made_up_inputs_fit_the_signature_and_say_what_they_prove():

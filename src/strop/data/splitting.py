@@ -19,7 +19,7 @@ MOST_CALIBRATE = 512
 MOST_JUDGED = 5_000
 FEW = 100
 
-_SHARES = {"train": 0.4, "calibrate": 0.1, "select": 0.25, "confirm": 0.25}
+_SHARES = {"train": 0.25, "calibrate": 0.25, "select": 0.25, "confirm": 0.25}
 _TINY = 1e-6  # below it, what is left of a share is float rounding: 0.1 * 30 is 3.0000000000000004
 
 
@@ -27,8 +27,10 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
     """Divide `raw` once for all: seeded, by class where targets are classes, equal samples together.
 
     Where the source tells training from testing, the first feeds *train* and *calibrate*, the second
-    *select* and *confirm*; else one set is divided 40 : 10 : 25 : 25. *calibrate* takes 512 at most and
-    *select* and *confirm* 5,000 each; what is over goes to *train*, or, of test samples, unused.
+    *select* and *confirm*; else one set is divided in four. Each two share theirs half and half, but
+    *calibrate* takes 512 at most and *select* and *confirm* 5,000 each; what is over goes to *train*,
+    or, of test samples, unused. So where samples are few, ranges are found on as many as can be had:
+    a quantized model of too few is the likeliest to miss its limit on *confirm*.
     Samples that the source has in both stay in both, and a note says how many.
     Within each part the order is random, with the classes spread alike, so that a part's first samples
     stand for all of it.
@@ -52,7 +54,7 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
         assert raw.test is not None  # noqa: S101
         seen, unseen = _digests(raw.train), _digests(raw.test)
         told += _in_both(seen, unseen)
-        share = min(0.2, MOST_CALIBRATE / len(raw.train))
+        share = min(0.5, MOST_CALIBRATE / len(raw.train))
         first = _divide(raw.train, seen, {"train": 1 - share, "calibrate": share}, random)
         first["train"], first["calibrate"] = _capped(first, "calibrate", MOST_CALIBRATE)
         second = _divide(raw.test, unseen, {"select": 0.5, "confirm": 0.5}, random)
