@@ -24,9 +24,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from strop.api import Request, Result, apply, bench, inspect, load, optimize, verify
-    from strop.core.contracts import Predictor
     from strop.core.errors import StropError
     from strop.core.evaluation import Goal
+    from strop.core.predictor import Predictor
     from strop.core.recipe import Recipe
     from strop.data.raw import Preparation
     from strop.graph.reading import Options

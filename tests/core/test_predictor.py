@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from strop.core.contracts import Predictor, Session
 from strop.core.errors import SamplesError
 from strop.core.model import Binding, Form, Model, TensorBinding
+from strop.core.predictor import Predictor, Session
 from strop.core.signature import Signature, TensorSpec
 
 SIGNATURE = Signature(

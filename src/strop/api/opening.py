@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from strop.core.contracts import Predictor
+from strop.core.predictor import Predictor
 from strop.core.recipe import Recipe
 from strop.engine.context import baseline_recipe
 from strop.engine.executors.local import LocalExecutor

@@ -12,13 +12,14 @@ from typing import Any
 
 from strop.api.opening import load
 from strop.core import registry
-from strop.core.contracts import Effort, Predictor
+from strop.core.contracts import Effort
 from strop.core.errors import (
     GoalError,
     InputError,
     ParameterError,
 )
 from strop.core.evaluation import Goal, Objective
+from strop.core.predictor import Predictor
 from strop.engine.context import baseline_recipe
 from strop.engine.executors.local import LocalExecutor
 from strop.engine.fidelity import reasons

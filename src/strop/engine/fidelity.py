@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strop.core import registry
-from strop.core.contracts import Metric, Predictor
+from strop.core.contracts import Metric
 from strop.core.errors import JudgingError, MetricError, ParameterError, message
 from strop.core.evaluation import Fidelity, Measurement, OutputDifference
+from strop.core.predictor import Predictor
 from strop.core.samples import Samples
 from strop.core.signature import Arrays, Signature
 from strop.numerics import similarity

@@ -18,11 +18,11 @@ import psutil
 from numpy.typing import NDArray
 
 from strop.core import registry
-from strop.core.contracts import Predictor
 from strop.core.errors import ExecutionError, StropError
 from strop.core.evaluation import Measurement
 from strop.core.model import Model
 from strop.core.parameters import Value
+from strop.core.predictor import Predictor
 from strop.core.signature import Arrays, Signature
 from strop.engine.worker import process_environment
 from strop.numerics.statistics import median_interval

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from strop.core import registry
-from strop.core.contracts import Exactness, Predictor, Runtime, Unchanged
+from strop.core.contracts import Exactness, Runtime, Unchanged
 from strop.core.errors import ConversionError, ModelError, message
 from strop.core.evaluation import Evaluation, Fidelity, Measurement
 from strop.core.model import Model
 from strop.core.parameters import Value
+from strop.core.predictor import Predictor
 from strop.core.recipe import Step
 from strop.core.samples import SPLITS, Samples, Splits
 from strop.core.signature import Arrays, Signature

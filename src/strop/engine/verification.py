@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strop.core import registry
-from strop.core.contracts import Predictor
 from strop.core.errors import SamplesError, message
 from strop.core.evaluation import Fidelity, Measurement
 from strop.core.model import Model
 from strop.core.parameters import Value
+from strop.core.predictor import Predictor
 from strop.core.samples import Samples, Splits
 from strop.core.signature import Arrays, Signature
 from strop.engine import measure

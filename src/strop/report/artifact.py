@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from strop.core import digest, registry
-from strop.core.contracts import Predictor
 from strop.core.errors import ModelError, RecipeError, message
 from strop.core.evaluation import Fidelity, Measurement
 from strop.core.figures import spelled
 from strop.core.model import Model, digest_of
 from strop.core.parameters import Value
+from strop.core.predictor import Predictor
 from strop.core.recipe import Recipe
 from strop.engine.executors.local import LocalExecutor
 from strop.engine.lanes import of_running

@@ -8,9 +8,10 @@ from typing import Any, final
 
 from numpy.typing import NDArray
 
-from strop.core.contracts import KERAS, TENSORFLOW, Runtime, Session
+from strop.core.contracts import KERAS, TENSORFLOW, Runtime
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
+from strop.core.predictor import Session
 
 
 @final

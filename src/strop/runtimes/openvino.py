@@ -10,10 +10,11 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from strop.core.contracts import OPENVINO, Runtime, Session
+from strop.core.contracts import OPENVINO, Runtime
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
+from strop.core.predictor import Session
 from strop.graph.refusal import gist
 
 

@@ -11,10 +11,11 @@ from typing import Any, final
 
 from numpy.typing import NDArray
 
-from strop.core.contracts import TENSORFLOW, Runtime, Session
+from strop.core.contracts import TENSORFLOW, Runtime
 from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
+from strop.core.predictor import Session
 from strop.graph.refusal import gist
 
 # Without it TensorFlow clusters for accelerators alone, whatever `set_jit` is told. It reads its flags when it first
