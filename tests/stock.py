@@ -10,6 +10,7 @@ from strop.core import registry
 from strop.core.contracts import Pass
 from strop.core.evaluation import Goal
 from strop.core.model import Form, Model
+from strop.core.recipe import Step
 from strop.data.raw import Preparation
 from strop.engine.context import Bench, EngineContext, home_runtime
 from strop.engine.sampling import draw
@@ -38,18 +39,20 @@ class Made:
     source: Model
     bench: Bench
     folder: Path
-    _made: dict[tuple[str, ...], Model] = field(default_factory=dict)
+    _made: dict[tuple[str | Step, ...], Model] = field(default_factory=dict)
 
     def context(self) -> EngineContext:
         """Return a context with an empty workspace."""
         return EngineContext(self.bench, Path(tempfile.mkdtemp(dir=self.folder)))
 
-    def model(self, steps: tuple[str, ...]) -> Model:
-        """Return what the passes named `steps` make of the source, each carried out once."""
+    def model(self, steps: tuple[str | Step, ...]) -> Model:
+        """Return what `steps` (a name is a pass with its defaults) make of the source, each carried out once."""
         if not steps:
             return self.source
         if steps not in self._made:
-            made = registry.passes.get(steps[-1])().apply(self.model(steps[:-1]), self.context())
+            last = steps[-1] if isinstance(steps[-1], Step) else Step(steps[-1])
+            kind = registry.passes.get(last.name).from_settings(last.settings)
+            made = kind.apply(self.model(steps[:-1]), self.context())
             assert isinstance(made, Model), made
             self._made[steps] = made
         return self._made[steps]

@@ -9,18 +9,28 @@ import pytest
 from strop.core import registry
 from strop.core.errors import ExecutionError, SamplesError
 from strop.core.model import Model
+from strop.core.recipe import Step
 from strop.engine.tasks import LARGEST_ROUNDING
 from strop.graph.quiet import quiet
 from strop.numerics.similarity import relative_error
 from tests.stock import ROUTES
 
-CASES = [
+ANY_SIZE = [
     pytest.param(runtime.name, ROUTES[form], id=f"{runtime.name} of {form}")
     for runtime in registry.runtimes
     for form in sorted(runtime.takes)
     if form in ROUTES
 ]
 BATCH = 4
+ONE_SIZE = [
+    pytest.param(
+        runtime,
+        ("convert.graph_def", Step(f"convert.{form}", {"batch": BATCH})),
+        id=f"{runtime} of {form} for batches of {BATCH}",
+    )
+    for runtime, form in (("litert", "litert"), ("onnxruntime", "onnx"), ("openvino", "onnx"))
+]
+CASES = [*ANY_SIZE, *ONE_SIZE]
 
 
 @pytest.fixture(autouse=True)
@@ -85,13 +95,27 @@ def test_the_inputs_are_left_as_they_were(predictor, batch, name, route):
     np.testing.assert_array_equal(pixels, before)
 
 
-@pytest.mark.parametrize(("name", "route"), CASES)
+@pytest.mark.parametrize(("name", "route"), ANY_SIZE)
 def test_batches_of_changing_size_answer_each_sample_alike(predictor, batch, name, route):
-    if predictor.batch_sizes:
-        pytest.skip("made for one batch size")
     pixels, wanted = batch
     for size in (1, BATCH, 2, 1):
         assert relative_error(wanted[:size], predictor(pixels[:size])) <= LARGEST_ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("name", "route"),
+    [c for c in CASES if "micro_batch" in registry.runtimes.get(c.values[0]).parameters()],
+)
+def test_a_batch_in_parts_answers_as_the_whole_does(made, name, route):
+    samples = made.bench.samples().calibrate.head(9)
+    pixels, wanted = samples.inputs["pixels"], made.bench.answers("calibrate", 9)[0]
+    runtime = registry.runtimes.get(name)(threads=2, micro_batch=2)
+    with runtime.open(made.model(route)) as opened, opened.clone() as clone:
+        for count in (9, 1, 4):
+            for predictor in (opened, clone):
+                found = predictor(pixels[:count])
+                assert found.shape == wanted[:count].shape
+                assert relative_error(wanted[:count], found) <= LARGEST_ROUNDING
 
 
 @pytest.mark.parametrize(("name", "route"), CASES)
@@ -131,13 +155,11 @@ def test_what_does_not_fit_is_refused_in_words(predictor, batch, name, route, sp
     assert predictor(batch[0]).shape == batch[1].shape  # and it answers on
 
 
-@pytest.mark.parametrize(("name", "route"), CASES)
-def test_a_batch_it_was_not_made_for_is_refused(predictor, batch, name, route):
-    if predictor.batch_sizes is None:
-        pytest.skip("takes any batch size")
-    pixels = np.repeat(batch[0][:1], max(predictor.batch_sizes) + 1, axis=0)
-    with pytest.raises(SamplesError, match=r"a batch of \d was given"):
-        predictor(pixels)
+@pytest.mark.parametrize(("name", "route"), ONE_SIZE)
+def test_one_call_of_a_size_it_was_not_made_for_is_refused(predictor, batch, name, route):
+    assert predictor.batch_sizes == (BATCH,)
+    with pytest.raises(SamplesError, match=r"a batch of 5 was given"):
+        predictor.run(np.repeat(batch[0][:1], BATCH + 1, axis=0))
 
 
 @pytest.mark.parametrize(("name", "route"), [c for c in CASES if c.values[1]])

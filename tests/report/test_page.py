@@ -99,6 +99,20 @@ def test_each_change_of_the_winner_has_a_bar_of_what_it_brought():
     ]  # fmt: skip
 
 
+def test_a_model_made_anew_for_a_part_of_the_batch_stands_on_the_one_made_for_all_of_it():
+    def made_for(batch, ms, **settings):
+        recipe = Recipe((GRAPH, Step("convert.litert", {"batch": batch})), "litert", settings)
+        return trial(batch, recipe, ms, 1000, fidelity())
+
+    bars, _, _ = steps_of(
+        [made_for(32, 2.0, threads=2), made_for(4, 1.5, threads=2, micro_batch=4)]
+    )
+    assert [label.split("<br>")[-1] for label in bars["x"]] == [
+        "@ tensorflow", "threads=2", "micro_batch=4", "best",
+    ]  # fmt: skip
+    assert bars["y"] == pytest.approx([8.0, -6.0, -0.5, 1.5])
+
+
 def test_what_was_not_measured_apart_stands_together_and_nothing_is_drawn_as_nought():
     unmeasured = replace(made(9)[0], evaluation=None, state="failed")
     bars, _, _ = steps_of([*made(3), unmeasured, *made(10)])

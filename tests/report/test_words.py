@@ -160,3 +160,34 @@ def test_the_times_of_paired_rounds_stand_beside_their_ratio():
     said = markdown(replace(outcome(), pairs=(timed,)), circumstances())
     assert "| paired | 1.8 ms | 900 µs, 2.0× faster" in said
     assert Pair.from_json(timed.to_json()) == timed
+
+
+def raced(*others):
+    """An outcome whose winner raced with others, each by its ratio to the winner and that ratio's lower end."""
+    found = outcome()
+    pairs = [
+        replace(
+            found.pairs[0],
+            name=name,
+            to_first=Measurement(ratio, "ratio", low, 2 * ratio, 24, 0.95),
+        )
+        for name, ratio, low in others
+    ]
+    return replace(found, pairs=(*found.pairs, *pairs))
+
+
+def test_finalists_that_may_be_as_good_as_the_winner_are_named():
+    told = markdown(raced(("close", 1.01, 0.99), ("behind", 1.2, 1.1)), circumstances())
+    assert "Not proved worse than the best: close." in told
+    assert "Not proved worse" not in markdown(raced(("behind", 1.2, 1.1)), circumstances())
+
+
+def test_a_stochastic_original_sets_the_limit_where_it_varies_more_than_that():
+    found = outcome()
+    varying = replace(
+        found.best,
+        evaluation=replace(found.best.evaluation, fidelity=replace(fidelity(), floor=0.03)),
+    )
+    told = markdown(replace(found, trials=(found.baseline, varying)), circumstances())
+    assert "a drop of at most 0.01, or of 0.03, which the original shows against itself." in told
+    assert "against itself" not in markdown(found, circumstances())

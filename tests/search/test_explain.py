@@ -199,3 +199,17 @@ def test_a_setting_of_an_engine_is_known_not_to_change_the_file():
 
 def test_nothing_is_said_where_what_is_minimized_was_not_measured():
     assert told(then("litert_static"), 1.0, (FLOAT, 1.0), goal="memory") == ""
+
+
+def test_a_part_of_a_batch_is_held_against_the_whole_though_the_model_was_made_anew_for_it():
+    def made_for(batch, **settings):
+        return Recipe((GRAPH, Step("convert.litert", {"batch": batch})), "litert", settings)
+
+    whole = made_for(32, threads=2)
+    said = told(made_for(4, threads=2, micro_batch=4), 0.8, (whole, 1.0))
+    assert said == "micro_batch=4 helped, 0.80 times the time with micro_batch=0."
+
+    said = told(made_for(1, threads=2, micro_batch=1), 1.3, (whole, 1.0))
+    assert said.startswith(
+        "micro_batch=1 made it worse, 1.30 times the time with micro_batch=0: probably"
+    )

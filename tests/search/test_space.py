@@ -9,6 +9,7 @@ from strop.core.recipe import Recipe, Step
 from strop.engine.running import mistakes
 from strop.search.space import Space
 
+GRAPH = Step("convert.graph_def")
 KNOWN = {"cores": 2, "batch": 1, "first_batch": 1}
 
 
@@ -132,3 +133,29 @@ def test_what_needs_tensorflow_is_tried_last():
     ]
     assert needs == sorted(needs)
     assert any(needs)
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch", "sizes"), [(2, 32, [16, 2]), (4, 8, [2]), (1, 4, [2]), (2, 2, [1])]
+)
+def test_a_batch_is_cut_into_parts_and_models_made_for_it_are_made_for_the_part(
+    cores, batch, sizes
+):
+    known = {"cores": cores, "batch": batch, "first_batch": batch}
+    whole = Recipe((GRAPH, Step("convert.litert", {"batch": batch})), "litert", {"threads": cores})
+
+    found = Space(Form.KERAS, Effort.STANDARD, known).micro_batches(whole)
+
+    assert [r.settings["micro_batch"] for r in found] == sizes
+    assert [r.steps[-1].settings["batch"] for r in found] == sizes
+    assert {r.settings.get("threads", 1) for r in found} == {cores}
+    assert not any(mistakes(r, Form.KERAS) for r in found)
+
+
+def test_nothing_is_cut_where_there_is_one_sample_or_the_engine_has_no_such_setting():
+    assert (
+        space().micro_batches(Recipe((GRAPH, Step("convert.litert", {"batch": 1})), "litert"))
+        == []
+    )
+    several = Space(Form.KERAS, Effort.STANDARD, {"cores": 2, "batch": 8, "first_batch": 8})
+    assert several.micro_batches(Recipe((), "tensorflow")) == []

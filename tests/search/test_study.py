@@ -18,7 +18,8 @@ LITERT = ("litert",)
 
 
 def request(effort=Effort.QUICK, budget_seconds=None, **goal):
-    return strop.Request(Goal(**goal), effort, budget_seconds, runtimes=LITERT)
+    wanted = Goal(**{"batch_sizes": (8,), **goal})
+    return strop.Request(wanted, effort, budget_seconds, runtimes=LITERT)
 
 
 def heard(kind):
@@ -47,6 +48,17 @@ def test_the_same_command_again_carries_out_nothing_and_finds_the_same(digits, f
     assert [t.key for t in again.outcome.trials] == [t.key for t in first.outcome.trials]
     assert again.outcome.confirmed == first.outcome.confirmed
     assert again.outcome.looks == first.outcome.looks == 1
+
+
+def test_a_batch_is_tried_in_parts_too_of_models_made_for_the_part(first):
+    parts = [t for t in first.outcome.trials if "micro_batch" in t.recipe.settings]
+    assert parts
+    for trial in parts:
+        assert trial.state == "done", trial.reason
+        assert "latency_p50@8" in trial.evaluation.measurements
+        made_for = {step.settings["batch"] for step in trial.recipe.steps if step.settings}
+        assert made_for == {trial.recipe.settings["micro_batch"]}
+        assert "with micro_batch=0" in first.outcome.explanations[trial.key]
 
 
 def test_a_folder_of_another_model_is_left_alone(digits, first, tmp_path):

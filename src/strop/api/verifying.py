@@ -133,7 +133,7 @@ def _judge_artifact(
 def _check_artifact(folder: Path, executor: LocalExecutor, tolerance: float | None) -> list[Check]:
     certificate = read_certificate(folder)
     artifact = opened_artifact(folder)
-    model = artifact.model
+    model, batch = artifact.model, _batch_of(certificate)
     checks = [
         Check("digest of the model", True, model.digest[:16]),
         Check("signature", True, str(model.signature)),
@@ -145,11 +145,17 @@ def _check_artifact(folder: Path, executor: LocalExecutor, tolerance: float | No
     if same:  # answers that are not the recorded ones prove nothing
         checks += executor.call(
             "artifact", "strop.engine.verification:check_reference",
-            artifact, str(folder), model.binding.batch or 1, tolerance,
+            artifact, str(folder), batch, tolerance,
             timeout_seconds=_ARTIFACT_SECONDS,
         )  # fmt: skip
-    recorded = certificate.get("measurements", {}).get(f"latency_p50@{model.binding.batch or 1}")
+    recorded = certificate.get("measurements", {}).get(f"latency_p50@{batch}")
     if recorded:
         processor = certificate["machine"]["processor"]
         checks.append(Check(f"recorded on {processor}", None, f"{recorded['value']:.4g} ms"))
     return checks
+
+
+def _batch_of(certificate: dict[str, Any]) -> int:
+    """Return the batch size that an artifact was chosen at."""
+    sizes = certificate.get("goal", {}).get("batch_sizes") or [1]
+    return int(sizes[0])

@@ -111,7 +111,7 @@ class Predictor:
         self.signature.check(named)
         parts = []
         for start in range(0, count, size):
-            part = [_filled(array[start : start + size], size) for array in arrays]
+            part = [filled(array[start : start + size], size) for array in arrays]
             found = self._answers(self._seen(part), copy=True)
             parts.append([output[: count - start] for output in found])
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -198,7 +198,7 @@ class Predictor:
         self.close()
 
 
-def _filled(array: NDArray[Any], size: int) -> NDArray[Any]:
+def filled(array: NDArray[Any], size: int) -> NDArray[Any]:
     """Return `array` with its last sample repeated up to `size`."""
     missing = size - len(array)
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array

@@ -13,6 +13,9 @@ from strop.core.recipe import Recipe, setting
 from strop.engine.ledger import Trial
 
 _RUNTIME = -1
+# A model that is converted for one batch size is converted anew for the part that it is to take: the two settings are
+# one change.
+_ALONG_WITH = {"micro_batch": "batch"}
 # What two trials of one thing differ by anyhow: they are measured one after the other, and what only a fresh process
 # shows is asked of a single one.
 _ANYHOW = {"latency": 0.02, "throughput": 0.02, "size": 0.02, "memory": 0.05, "cold-start": 0.2}
@@ -78,15 +81,22 @@ def changes(recipe: Recipe) -> tuple[Change, ...]:
 
 
 def precedence(recipe: Recipe, change: Change) -> Callable[[Value], int]:
-    """Return what orders values of the setting that `change` is about: its default, then as a search tries them."""
+    """Return what orders values of the setting that `change` is about: its default, as a search tries them, others."""
     kind = _kind(recipe, change)
     order = (kind.defaults()[change.name], *kind.parameters()[change.name].search)
-    return lambda value: order.index(value) if value in order else len(order)
+    return lambda value: order.index(value) if value in order else len(order) + 1
 
 
 def is_plain(recipe: Recipe, change: Change) -> bool:
     """Say whether an engine's setting is at its default, or at what a search begins with where that leaves it out."""
     return change.value is not None and precedence(recipe, change)(change.value) <= 1
+
+
+def follows(change: Change, recipe: Recipe) -> bool:
+    """Say whether a step's setting is what it is because of a setting that `recipe` gives its runtime."""
+    return not change.is_of_runtime and change.name in {
+        along for setting, along in _ALONG_WITH.items() if setting in recipe.settings
+    }
 
 
 def differ(now: Measurement, before: Measurement, goal: Goal) -> bool:
@@ -178,7 +188,11 @@ def _but(recipe: Recipe, change: Change) -> frozenset[Change]:
     return frozenset(
         other
         for other in changes(recipe)
-        if other.value is None or (other.place, other.name) != (change.place, change.name)
+        if other.value is None
+        or (
+            (other.place, other.name) != (change.place, change.name)
+            and other.name != _ALONG_WITH.get(change.name)
+        )
     )
 
 

@@ -31,6 +31,7 @@ def how(outcome: Outcome, circumstances: Circumstances) -> list[str]:
         f"On {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
         f"{', '.join(machine['instructions']) or 'no instructions that matter'}.",
         f"Minimized: {goal.minimize} at batch {goal.batch}; limit: a drop of at most {goal.max_drop:g}"
+        + _or_the_floor(outcome, goal.max_drop)
         + (f", held by the upper bound at {percent(goal.confidence)}" if goal.confidence else "")
         + (f", and an SQNR of at least {goal.min_sqnr_db:g} dB" if goal.min_sqnr_db else "")
         + ".",
@@ -48,12 +49,33 @@ def how(outcome: Outcome, circumstances: Circumstances) -> list[str]:
             "original, in changing order; the ratio is the Hodges–Lehmann estimate over rounds with Wilcoxon's "
             f"signed-rank interval, at {percent(pair.ratio.confidence)} for all finalists at once."
         )
+        lines += _as_good(outcome)
     lines += not_tried(outcome)
     if outcome.interrupted:
         lines.append(
             "The search was ended before it was through; what is here is the best so far."
         )
     return lines
+
+
+def _or_the_floor(outcome: Outcome, max_drop: float) -> str:
+    """Return what of a stochastic original stands in place of the limit; empty where the limit stands."""
+    judged = (t.evaluation.fidelity for t in outcome.trials if t.evaluation)
+    floor = max((fidelity.floor for fidelity in judged if fidelity), default=0.0)
+    return (
+        f", or of {floor:.3g}, which the original shows against itself" if floor > max_drop else ""
+    )
+
+
+def _as_good(outcome: Outcome) -> list[str]:
+    """Return which finalists may be as good as the winner, for all that was measured."""
+    won = outcome.pair_of(outcome.best) if outcome.best else None
+    if won is None or won.to_first is not None:
+        return []  # the original won, or one that others were held against was given up
+    equals = [pair.name for pair in outcome.pairs if pair.to_first and not pair.is_told_apart]
+    if not equals:
+        return []
+    return [f"Not proved worse than the best: {'; '.join(equals)}."]
 
 
 def _counted(outcome: Outcome) -> list[str]:

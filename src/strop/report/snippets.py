@@ -47,7 +47,14 @@ def snippet(model: Model, recipe: Recipe) -> str | None:
     None for a runtime of another package, whose API only that package knows.
     """
     written = _SNIPPETS.get(recipe.runtime)
-    return written(model, recipe) if written else None
+    if written is None:
+        return None
+    part = recipe.settings.get("micro_batch")
+    if not part:
+        return written(model, recipe)
+    others = {k: v for k, v in recipe.settings.items() if k not in ("micro_batch", "threads")}
+    called = written(model, recipe.on(recipe.runtime, {**others, "threads": 1}))
+    return f"{called}\n# A batch is cut into parts of {part} samples, each such a call; every thread takes some of them."
 
 
 def _zeros(model: Model, spec: TensorSpec, position: int) -> str:

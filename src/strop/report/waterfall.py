@@ -11,7 +11,7 @@ from typing import Any
 from strop.core import registry
 from strop.core.evaluation import Goal, Measurement
 from strop.core.recipe import Recipe
-from strop.engine.changes import Change, changes, differ, is_plain
+from strop.engine.changes import Change, changes, differ, follows, is_plain
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Outcome
 from strop.report.words import comparison, quantity
@@ -68,6 +68,7 @@ def _leads_to(goal: Recipe, trial: Trial) -> bool:
         return False
     return all(
         change in wanted
+        or follows(change, goal)
         or (change.is_of_runtime and change.value is None)
         or (
             change.is_of_runtime

@@ -14,6 +14,7 @@ from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
 from strop.core.predictor import Session
+from strop.core.slicing import MICRO_BATCH, SlicedSession
 from strop.graph.refusal import gist
 
 
@@ -28,10 +29,14 @@ class LiteRT(Runtime):
     distribution = "ai-edge-litert"
 
     threads: int = parameter(1, low=1, search=(1, "cores"), doc="CPU threads")
+    micro_batch: int = parameter(0, low=0, doc=MICRO_BATCH)
 
     def session(self, model: Model) -> Session:
         """Return the model opened; see `Runtime.session`."""
-        return _Session(model, self.threads)
+        if not self.micro_batch:
+            return _Session(model, self.threads)
+        each = [_Session(model, 1) for _ in range(self.threads)]
+        return SlicedSession(each, model.binding.batch or self.micro_batch)
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, final
 
@@ -15,6 +15,7 @@ from strop.core.errors import ExecutionError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
 from strop.core.predictor import Session
+from strop.core.slicing import MICRO_BATCH, SlicedSession, streams_of
 from strop.graph.refusal import gist
 
 _LEVELS = {
@@ -58,10 +59,15 @@ class ONNXRuntime(Runtime):
         doc="fuse a sum into the layer normalization behind it, for which ONNX Runtime's kernel is often slower than "
         "the two apart",
     )
+    micro_batch: int = parameter(0, low=0, doc=MICRO_BATCH)
 
     def session(self, model: Model) -> Session:
         """Return the model opened; see `Runtime.session`."""
-        return _Session(model, self)
+        if not self.micro_batch:
+            return _Session(model, _opened(model, self))
+        first = _Session(model, _opened(model, replace(self, threads=1)))
+        others = [first.clone() for _ in range(streams_of(self.threads) - 1)]
+        return SlicedSession([first, *others], model.binding.batch or self.micro_batch)
 
     def optimization_level(self) -> str:
         """Return the name of the graph-optimization level as ONNX Runtime spells it."""
@@ -72,35 +78,43 @@ class ONNXRuntime(Runtime):
         return [] if self.fuse_skip_normalization else ["SkipLayerNormFusion"]
 
 
+def _opened(model: Model, runtime: ONNXRuntime) -> Any:
+    """Return the engine's own session, which many threads may call at once.
+
+    Raises:
+        ExecutionError: If the engine refuses the model.
+    """
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = runtime.threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, runtime.optimization_level()
+    )
+    options.log_severity_level = 4
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "1" if runtime.spin else "0"
+    )
+    try:
+        return onnxruntime.InferenceSession(
+            str(model.path),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=runtime.disabled_optimizers(),
+        )
+    # The engine's errors derive from nothing but Exception, and differ from release to release.
+    except Exception as error:  # noqa: BLE001
+        raise ExecutionError(f"ONNX Runtime can't open the model: {gist(error)}") from None
+
+
 @final
 class _Session(Session):
     """One inference session with an input and an output buffer bound for the shape last seen."""
 
-    def __init__(self, model: Model, runtime: ONNXRuntime) -> None:
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()
-        self._model, self._runtime = model, runtime
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = runtime.threads
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = getattr(
-            onnxruntime.GraphOptimizationLevel, runtime.optimization_level()
-        )
-        options.log_severity_level = 4
-        options.add_session_config_entry(
-            "session.intra_op.allow_spinning", "1" if runtime.spin else "0"
-        )
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(model.path),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=runtime.disabled_optimizers(),
-            )
-        # The engine's errors derive from nothing but Exception, and differ from release to release.
-        except Exception as error:  # noqa: BLE001
-            raise ExecutionError(f"ONNX Runtime can't open the model: {gist(error)}") from None
+    def __init__(self, model: Model, session: Any) -> None:
+        self._model, self._session = model, session
         self.batch_sizes = (model.binding.batch,) if model.binding.batch else None
         self._shapes: list[tuple[int, ...]] = []
         self._values: list[Any] = []
@@ -146,7 +160,7 @@ class _Session(Session):
         self._shapes = [feed.shape for feed in feeds]
 
     def clone(self) -> Session:
-        return _Session(self._model, self._runtime)
+        return _Session(self._model, self._session)
 
     def close(self) -> None:
         self._binding = self._session = None

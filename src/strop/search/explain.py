@@ -117,6 +117,8 @@ def _of_setting(
         return [], ["so short that handing work to several threads costs more than it saves"]
     if change.value == "bf16" and not set(_BFLOAT16) & set(machine.instructions):
         return ["this processor has no bfloat16 instructions"], []
+    if change.name == "micro_batch":
+        return [], ["the engine's own threads share this work out as well"]
     if change.name == "jit" and not is_same:
         return [], [
             "XLA's own CPU kernels for these layers are slower than oneDNN's, which it replaces"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from strop.core.parameters import Value
 from strop.core.recipe import Recipe, Step
 
 _CONVERT = "convert."
+_FEW = 2
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,32 @@ class Space:
         step = Step(last.name, {**last.settings, "repair": True})
         return Recipe((*recipe.steps[:-1], step), recipe.runtime, recipe.settings)
 
+    def micro_batches(self, recipe: Recipe) -> list[Recipe]:
+        """Return `recipe` with its batch cut into parts for threads of their own, where the engine can and there is one.
+
+        Of two sizes: each thread's equal share, and two samples, which stay in the cache and cost half the calls of
+        one; a thorough search tries all powers of two between. Conversions that fix the batch fix the part.
+        """
+        kind, batch = registry.runtimes.get(recipe.runtime), self.known["first_batch"]
+        cores = self.known["cores"]
+        if "micro_batch" not in kind.parameters() or not isinstance(batch, int):
+            return []
+        share = math.ceil(batch / cores) if isinstance(cores, int) else batch
+        between = (
+            [2**n for n in range(batch.bit_length())] if self.effort is Effort.THOROUGH else []
+        )
+        sizes = [size for size in dict.fromkeys((share, _FEW, *between)) if size < batch]
+        return [
+            Recipe(
+                tuple(_with_batch(step, batch, size) for step in recipe.steps),
+                recipe.runtime,
+                kind.from_settings(
+                    {**recipe.settings, "threads": cores, "micro_batch": size}
+                ).changed(),
+            )
+            for size in sizes
+        ]
+
     def fallbacks(self, steps: tuple[Step, ...]) -> list[tuple[Step, ...]]:
         """Return `steps` with other settings for its conversions, to try where one refused."""
         found = []
@@ -208,6 +236,13 @@ class Space:
 
     def _fill(self, value: Value) -> Value:
         return self.known.get(value, value) if isinstance(value, str) else value
+
+
+def _with_batch(step: Step, batch: Value, other: Value) -> Step:
+    """Return a step that fixes the batch at `other` where it fixes it at `batch`."""
+    if step.settings.get("batch") != batch:
+        return step
+    return Step(step.name, {**step.settings, "batch": other})
 
 
 def _covers_defaults(runtime: type[Runtime], known: Mapping[str, Value]) -> bool:

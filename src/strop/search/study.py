@@ -74,6 +74,7 @@ class Study:
         self._stage("techniques", self._hopeful_techniques())
         self._stage("repair", list(self._repairs()))
         self._stage("settings", list(self._untried_settings()))
+        self._stage("micro-batches", list(self._micro_batches()))
 
     def _compare_only(self) -> None:
         """Measure what is shown beside the others and never chosen (``keras predict``)."""
@@ -228,16 +229,24 @@ class Study:
 
     def _untried_settings(self) -> Iterable[Recipe]:
         """Yield the best models under their runtimes' other settings."""
-        seen: list[tuple[tuple[Step, ...], str]] = []
-        for trial in self.trials.ranked():
-            pair = trial.recipe.steps, trial.recipe.runtime
-            if pair in seen:
-                continue
-            seen.append(pair)
-            if len(seen) > self.trials.pace.tuned:
-                return
+        for trial in self._leaders():
             for settings in self.space.settings(registry.runtimes.get(trial.recipe.runtime)):
                 yield trial.recipe.on(trial.recipe.runtime, settings)
+
+    def _micro_batches(self) -> Iterable[Recipe]:
+        """Yield the best models with their batch cut into parts, where that can change what is minimized."""
+        source = self.trials.runner.source
+        is_fixed = source.binding.batch or source.signature.batch  # no conversion makes it another
+        if not is_fixed and self.trials.goal.minimize in ("latency", "throughput"):
+            for trial in self._leaders():
+                yield from self.space.micro_batches(trial.recipe)
+
+    def _leaders(self) -> list[Trial]:
+        """Return the best trial of each of the best models in their runtimes, as many as are worth tuning."""
+        best: dict[tuple[tuple[Step, ...], str], Trial] = {}
+        for trial in self.trials.ranked():
+            best.setdefault((trial.recipe.steps, trial.recipe.runtime), trial)
+        return list(best.values())[: self.trials.pace.tuned]
 
     def _conclude(self, baseline: Trial, *, by_user: bool) -> Outcome:
         """Let the finalists race, confirm the winner, and write down what was found."""
