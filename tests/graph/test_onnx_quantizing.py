@@ -1,13 +1,16 @@
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from strop.core import registry
 from strop.core.model import Form, Model
 from strop.core.samples import Samples
 from strop.core.signature import Signature, TensorSpec
-from strop.graph.onnx_quantizing import prepared
+from strop.graph.onnx_quantizing import prepared, reader
 from strop.graph.quiet import quiet
+from strop.graph.reading import read
+from tests.models import onnx_dense
 from tests.passes.convert.conftest import PlainContext
 
 SIGNATURE = Signature(
@@ -148,3 +151,22 @@ def test_what_half_precision_leaves_in_single_is_listed(tmp_path):
     )
 
     assert made.facts["left_in_float"] == {"b": "the converter leaves Max in 32 bits"}
+
+
+@pytest.mark.parametrize(("count", "stride", "strides"), [(10, 4, 2), (3, 4, 1), (10, None, None)])
+def test_a_reader_is_read_in_full_strides(count, stride, strides, tmp_path):
+    onnx_dense(tmp_path / "dense.onnx")
+    model = read(tmp_path / "dense.onnx", tmp_path)
+    samples = Samples({"x": np.arange(4 * count, dtype="float32").reshape(count, 4)})
+
+    asked = reader(model, samples, stride=stride)
+
+    if stride is None:
+        assert asked.stride is None
+        assert len(asked) == count
+        return
+    assert len(asked) == strides * asked.stride
+    asked.set_range(len(asked) - asked.stride, len(asked))
+    last = [asked.get_next() for _ in range(asked.stride + 1)]
+    assert last[-1] is None
+    assert last[-2]["x"].tolist() == samples.inputs["x"][len(asked) - 1 : len(asked)].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,12 @@ def quantized(
                 f"ai-edge-quantizer refused the model: {gist(error)}"
             ) from error
     return rebound(path, model.binding)
+
+
+@functools.lru_cache(maxsize=4)
+def kept_ranges(model: str, samples: str) -> dict[str, Any]:
+    """Return the dictionary in which this process keeps the ranges found in a model with samples, both by their digest."""
+    return {}
 
 
 def _with_signature(model: Model, beside: Path) -> str:
@@ -256,11 +263,11 @@ def _plain_resolver() -> Any:
     return OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 
 
-def left_in_float(path: Path, asked: Sequence[str]) -> dict[str, str]:
-    """Return the layers and tables whose weights are still float32, each with the reason."""
-    found = {
-        name: "the quantizer has no rule for it" for name, is_float in layers_of(path) if is_float
-    }
+def left_in_float(
+    path: Path, asked: Sequence[str], *, reason: str = "the quantizer has no rule for it"
+) -> dict[str, str]:
+    """Return the layers and tables whose weights are still float32, each with the reason; `reason` for want of another."""
+    found = {name: reason for name, is_float in layers_of(path) if is_float}
     tables = dict.fromkeys(
         _float_tables_of(path), "a table that rows are looked up in, which the quantizer leaves"
     )

@@ -86,8 +86,15 @@ def guarded(quantize: Callable[[], None]) -> None:
             ) from error
 
 
-def reader(model: Model, samples: Samples) -> Any:
-    """Return a calibration reader over samples, one batch at a time as the model takes them."""
+def reader(model: Model, samples: Samples, *, stride: int | None = None) -> Any:
+    """Return a calibration reader over samples, one batch at a time as the model takes them.
+
+    Args:
+        model: What is to be calibrated.
+        samples: What it is fed.
+        stride: How many batches may be asked for at once; None for all. ONNX Runtime wants all strides full, so what
+            is left over is left out. The reader's own `stride` is what that comes to.
+    """
     from onnxruntime.quantization import CalibrationDataReader
 
     size = model.binding.batch or 1
@@ -99,12 +106,24 @@ def reader(model: Model, samples: Samples) -> Any:
         for arrays in samples.full_batches(size)
     ]
 
+    step = min(stride or 0, len(feeds)) or None
+    if step:
+        del feeds[len(feeds) // step * step :]
+
     class Reader(CalibrationDataReader):  # type: ignore[misc]
+        stride = step
+
         def __init__(self) -> None:
             self._feeds = iter(feeds)
 
         def get_next(self) -> dict[str, NDArray[Any]] | None:
             return next(self._feeds, None)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self._feeds = iter(feeds[start_index:end_index])
+
+        def __len__(self) -> int:
+            return len(feeds)
 
     return Reader()
 

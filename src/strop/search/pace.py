@@ -36,6 +36,6 @@ class Pace:
 
 PACES = {
     Effort.QUICK: Pace(0.2, 500, 3.0, 2, 2, 14, 0.06, 6.0, 3.0),
-    Effort.STANDARD: Pace(0.4, 1000, 8.0, 4, 4, 24, 0.1, 12.0, 4.0),
+    Effort.STANDARD: Pace(0.4, 1000, 8.0, 4, 4, 24, 0.1, 12.0, 3.0),
     Effort.THOROUGH: Pace(1.0, 5000, 30.0, 8, 6, 40, 0.2, 1e9, 1e9),
 }

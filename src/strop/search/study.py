@@ -104,8 +104,20 @@ class Study:
                 self.trials.drop(recipe, far)
                 continue
             trial = self._take(recipe)
-            if trial and trial.state == "failed" and not trial.recipe.settings.get("jit"):
+            if trial and trial.state == "failed" and self._may_be_the_way(trial):
                 self._fall_back(recipe)
+
+    def _may_be_the_way(self, trial: Trial) -> bool:
+        """Say whether a failure may lie in how the model was converted, and not in what came after."""
+        if trial.recipe.settings.get("jit"):
+            return False
+        *before, last = trial.recipe.steps or (None,)
+        if last is None or registry.passes.get(last.name).gives:
+            return True
+        return not any(
+            other.state == "done" and other.recipe.steps == tuple(before)
+            for other in self.trials.known.values()
+        )
 
     def _fall_back(self, recipe: Recipe) -> None:
         """Try a refused route with its conversions' other settings until one works."""

@@ -47,10 +47,21 @@ def left(forms, name, form, **settings):
 
 
 @pytest.mark.parametrize(
-    "name", ["quantize.litert_dynamic", "quantize.litert_weights", "quantize.litert_float16"]
+    ("name", "settings"),
+    [
+        ("quantize.litert_dynamic", {"smallest": 0}),
+        ("quantize.litert_weights", {}),
+        ("quantize.litert_float16", {}),
+    ],
 )
-def test_a_table_that_litert_keeps_in_float_is_listed(forms, name):
-    assert left(forms, name, Form.LITERT) == {"words": TABLE}
+def test_a_table_that_litert_keeps_in_float_is_listed(forms, name, settings):
+    assert left(forms, name, Form.LITERT, **settings) == {"words": TABLE}
+
+
+def test_a_model_whose_layers_are_all_too_small_is_left_alone(forms):
+    workshop, made = forms
+    with quiet(), pytest.raises(AssertionError, match="no layer that it has a rule for has 1024"):
+        workshop.apply(made[Form.LITERT], named("quantize.litert_dynamic"))
 
 
 def test_layers_within_litert_loops_are_looked_at(forms):
@@ -59,7 +70,7 @@ def test_layers_within_litert_loops_are_looked_at(forms):
     assert inside == [True, True]
 
     with quiet():
-        found = workshop.apply(made[Form.LITERT], named("quantize.litert_dynamic"))
+        found = workshop.apply(made[Form.LITERT], named("quantize.litert_dynamic", smallest=0))
     assert not any(is_float for _, is_float in layers_of(found.path))
 
 

@@ -44,7 +44,7 @@ class QuantizeByLiteRTConverter(Pass):
     loads_tensorflow = True
 
     batch: int = parameter(0, low=0, search=("batch",), doc="batch size to fix; 0 leaves it free")
-    samples: int = parameter(128, low=1, doc="calibration samples")
+    samples: int = parameter(100, low=1, doc="calibration samples")
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the quantized flatbuffer."""

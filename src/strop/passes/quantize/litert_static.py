@@ -41,7 +41,11 @@ class QuantizeStaticLiteRT(Pass):
     computes_in_integers = True
 
     activation_bits: int = parameter(
-        8, choices=(8, 16), search=(8, 16), doc="width of an activation"
+        8,
+        choices=(8, 16),
+        search=(8, 16),
+        seldom=True,
+        doc="width of an activation; for 16 few processors have fast kernels",
     )
     io: str = parameter(
         "float",
@@ -49,7 +53,7 @@ class QuantizeStaticLiteRT(Pass):
         search=("float", "integer"),
         doc="dtype of inputs and outputs; integers save the conversions where the caller has them",
     )
-    samples: int = parameter(128, low=1, doc="calibration samples")
+    samples: int = parameter(100, low=1, doc="calibration samples")
     keep_float: tuple[str, ...] = parameter(
         (), doc="layers to leave in float, by their output tensors"
     )
@@ -62,11 +66,19 @@ class QuantizeStaticLiteRT(Pass):
 
         if not any(is_float for _, is_float in layers_of(model.path)):
             return Unchanged("no layer has float weights")
-        ranges: dict[str, Any] = {}
+        ranges = self._ranges(model, context)
         made = self._quantized(model, context, self.keep_float, ranges)
         if not self.repair or within_limits(context, made):
             return made
         return self._repaired(model, context, ranges)
+
+    def _ranges(self, model: Model, context: Context) -> dict[str, Any]:
+        """Return where calibration keeps what it finds; every variant of this pass finds the same in one model."""
+        from strop.graph.litert_quantizing import kept_ranges
+
+        if self.keep_float:  # of what stays in float none are found
+            return {}
+        return kept_ranges(model.digest, context.calibration.head(self.samples).digest())
 
     def _repaired(self, model: Model, context: Context, ranges: dict[str, Any]) -> Model:
         from strop.graph.litert_quantizing import answers, operations_of

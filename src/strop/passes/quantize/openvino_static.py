@@ -47,6 +47,7 @@ class QuantizeStaticOpenVINO(Pass):
         "integer",
         choices=("integer", "float"),
         search=("integer", "float"),
+        seldom=True,
         doc="where additions, products and means compute that no layer takes in; 'float' is faster in some "
         "residual networks",
     )
@@ -67,7 +68,7 @@ class QuantizeStaticOpenVINO(Pass):
         seldom=True,
         doc="move outliers from activations into weights (Xiao et al., 2023); transformers only",
     )
-    samples: int = parameter(128, low=1, doc="calibration samples")
+    samples: int = parameter(100, low=1, doc="calibration samples")
     keep_float: tuple[str, ...] = parameter((), doc="layers to leave in float, by name")
     repair: bool = parameter(False, doc="leave layers in float until the limit is met")
 
