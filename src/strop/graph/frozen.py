@@ -12,7 +12,9 @@ from typing import Any
 
 from strop.core.model import Model
 from strop.core.signature import Shape, Signature
-from strop.graph.spelling import spell_products
+from strop.graph.grappler import grappled
+from strop.graph.spelling import spell_fused, spell_products
+from strop.graph.view import full_name, node_of
 
 _FOREIGN_TO_NODE_NAMES = re.compile(r"[^A-Za-z0-9_.\-]")
 _BRANCHING = frozenset({"Switch", "RefSwitch", "Merge", "RefMerge"})
@@ -54,10 +56,11 @@ def freeze(
         aggressive_inlining=True,
     )
     definition = frozen.graph.as_graph_def()
-    ends = [_node(tensor.name) for tensor in frozen.outputs]
+    ends = [node_of(tensor.name) for tensor in frozen.outputs]
     _forget_gradients(definition)
     _shorten_ends(definition, ends)
     outputs = [f"{name}:0" for name in _rename_ends(definition, ends, signature.output_names)]
+    spell_fused(definition)
     spell_products(definition)
     definition = _between(definition, (), outputs)
     _add_unread_inputs(definition, signature, batch)
@@ -114,20 +117,20 @@ def imported(
     import tensorflow as tf
 
     needed = _with_own_functions(_between(definition, inputs, outputs))
-    read = {_full(name) for node in needed.node for name in node.input}
+    read = {full_name(name) for node in needed.node for name in node.input}
 
     def function(*tensors: Any) -> list[Any]:
         _make_known(needed.library)
-        fed = dict(zip(map(_full, inputs), tensors, strict=True))
-        within = [name for name in outputs if _full(name) not in fed]
+        fed = dict(zip(map(full_name, inputs), tensors, strict=True))
+        within = [name for name in outputs if full_name(name) not in fed]
         found = tf.graph_util.import_graph_def(
             needed,
             input_map={name: tensor for name, tensor in fed.items() if name in read},
             return_elements=within,
             name=_free_scope(needed),
         )
-        results = fed | dict(zip(map(_full, within), found or (), strict=True))
-        return [results[_full(name)] for name in outputs]
+        results = fed | dict(zip(map(full_name, within), found or (), strict=True))
+        return [results[full_name(name)] for name in outputs]
 
     return function
 
@@ -215,10 +218,10 @@ def _shorten_ends(definition: Any, ends: Sequence[str]) -> None:
     Each tracing puts another Identity behind the last.
     """
     by_name = {node.name: node for node in definition.node}
-    often = Counter(_node(name) for node in definition.node for name in node.input)
+    often = Counter(node_of(name) for node in definition.node for name in node.input)
     for end in ends:
         del by_name[end].input[1:]
-        source = by_name[_node(by_name[end].input[0])]
+        source = by_name[node_of(by_name[end].input[0])]
         if source.op == "Identity" and often[source.name] == 1:
             by_name[end].input[0] = source.input[0]
 
@@ -244,7 +247,7 @@ def _rename_ends(definition: Any, ends: Sequence[str], names: Sequence[str]) -> 
 
 
 def _renamed(read: str, moved: Mapping[str, str]) -> str:
-    node = _node(read)
+    node = node_of(read)
     return read.replace(node, moved[node], 1) if node in moved else read
 
 
@@ -264,14 +267,14 @@ def _between(definition: Any, inputs: Sequence[str], outputs: Sequence[str]) -> 
     """Return the part of a graph that lies between two sets of tensors; defaults stand where nobody feeds."""
     nodes = {node.name: node for node in definition.node}
     kept: set[str] = set()
-    fed = {_full(name) for name in inputs}
+    fed = {full_name(name) for name in inputs}
     open_ends = [name.split(":")[0] for name in outputs if name not in fed]
     while open_ends:
         name = open_ends.pop()
         if name in kept:
             continue
         kept.add(name)
-        open_ends += [_node(read) for read in nodes[name].input if _full(read) not in fed]
+        open_ends += [node_of(read) for read in nodes[name].input if full_name(read) not in fed]
     part = type(definition)(versions=definition.versions, library=definition.library)
     for node in definition.node:
         if node.name in kept:
@@ -331,15 +334,6 @@ def _make_known(library: Any) -> None:
             known.add_function_def(function)
 
 
-def _full(name: str) -> str:
-    """Return the name of a tensor as TensorFlow writes it in full: ``x`` is ``x:0``."""
-    return name if ":" in name or name.startswith("^") else f"{name}:0"
-
-
-def _node(name: str) -> str:
-    return name.removeprefix("^").split(":")[0]
-
-
 def _decode_weights(definition: Any) -> None:
     """Put real numbers, in place, where a graph stores weights in codes and decodes them at every call.
 
@@ -351,7 +345,7 @@ def _decode_weights(definition: Any) -> None:
     coded = [
         node
         for node in definition.node
-        if node.op == "Dequantize" and all(by_name[_node(r)].op == "Const" for r in node.input)
+        if node.op == "Dequantize" and all(by_name[node_of(r)].op == "Const" for r in node.input)
     ]
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
         tf.graph_util.import_graph_def(definition, name="")
@@ -366,18 +360,7 @@ def _decode_weights(definition: Any) -> None:
 
 def _folded(graph: FrozenGraph) -> Any:
     """Return the graph with what constants decide computed beforehand, by TensorFlow's own optimizer."""
-    import tensorflow as tf
-    from tensorflow.core.protobuf import config_pb2
-    from tensorflow.python.grappler import tf_optimizer
-
-    with tf.Graph().as_default() as whole:
-        tf.graph_util.import_graph_def(graph.definition, name="")
-    meta = tf.compat.v1.train.export_meta_graph(graph_def=graph.definition, graph=whole)
-    ends = meta.collection_def["train_op"].node_list
-    ends.value.extend(_node(name) for name in (*graph.inputs, *graph.outputs))
-    config = config_pb2.ConfigProto()
-    rewriting = config.graph_options.rewrite_options
-    rewriting.optimizers.extend(["constfold", "loop", "dependency", "pruning", "constfold"])
-    rewriting.min_graph_nodes = -1  # small graphs are worth it too
-    rewriting.meta_optimizer_iterations = 2
-    return tf_optimizer.OptimizeGraph(config, meta)
+    ends = map(node_of, (*graph.inputs, *graph.outputs))
+    return grappled(
+        graph.definition, ends, ("constfold", "loop", "dependency", "pruning", "constfold")
+    )

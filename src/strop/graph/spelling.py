@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from strop.graph.view import GraphView, array
+from strop.graph.view import GraphView, array, attribute
 
 Shapes = Callable[[str], "list[int | None] | None"]
 _INT32 = 3  # TensorFlow's DT_INT32
@@ -29,7 +29,7 @@ def spell_products(definition: Any) -> int:
     """
     view, found = GraphView(definition), 0
     products = view.nodes("MatMul")
-    shapes = _shapes(definition) if products else lambda _: None
+    shapes = inferred_shapes(definition) if products else lambda _: None
     for product in products:
         readers = view.readers(product)
         flat = view.maker(product.input[0])
@@ -236,7 +236,7 @@ def spell_out_erfc(definition: Any) -> int:
     return found
 
 
-def _shapes(definition: Any) -> Shapes:
+def inferred_shapes(definition: Any) -> Shapes:
     """Return a function that tells the shape of a tensor, as far as TensorFlow infers it."""
     import tensorflow as tf
 
@@ -248,3 +248,57 @@ def _shapes(definition: Any) -> Shapes:
         return None if found.rank is None else list(found.as_list())
 
     return shape
+
+
+_PLAIN = {
+    "_FusedBatchMatMulV2": ("BatchMatMulV2", ("adj_x", "adj_y")),
+    "_FusedConv2D": (
+        "Conv2D", ("strides", "padding", "explicit_paddings", "data_format", "dilations"),
+    ),
+    "_FusedConv3D": ("Conv3D", ("strides", "padding", "data_format", "dilations")),
+    "_FusedDepthwiseConv2dNative": (
+        "DepthwiseConv2dNative", ("strides", "padding", "explicit_paddings", "data_format", "dilations"),
+    ),
+    "_FusedMatMul": ("MatMul", ("transpose_a", "transpose_b")),
+}  # fmt: skip
+_FUNCTIONS = {"Elu", "LeakyRelu", "Relu", "Relu6", "Sigmoid", "Tanh"}
+
+
+def spell_fused(definition: Any) -> int:
+    """Write TensorFlow's fused kernels out, which no other engine knows.
+
+    Before:  x ── _FusedConv2D(W, b; BiasAdd, Relu)
+    After:   x ── Conv2D(W) ── BiasAdd(b) ── Relu
+
+    A kernel with a function that is not known here stays as it is.
+    """
+    view, found = GraphView(definition), 0
+    for node in [node for node in definition.node if node.op in _PLAIN]:
+        fused = [name.decode() for name in node.attr["fused_ops"].list.s]
+        if fused and all(name in _FUNCTIONS or name in ("Add", "BiasAdd") for name in fused):
+            _write_out(view, node, fused)
+            found += 1
+    return found
+
+
+def _write_out(view: GraphView, node: Any, fused: list[str]) -> None:
+    plain, settings = _PLAIN[node.op]
+    dtype, others = node.attr["T"].type, list(node.input[2:])
+    was = type(node)()
+    was.CopyFrom(node)
+    made = view.node(view.add(f"{node.name}/{plain}", plain, node.input[:2], T=dtype))
+    for name in settings:
+        if name in was.attr:
+            made.attr[name].CopyFrom(was.attr[name])
+    for place, function in enumerate(fused):
+        operation = "AddV2" if function == "Add" else function
+        operands = [made.name] if function in _FUNCTIONS else [made.name, others.pop(0)]
+        if place < len(fused) - 1:
+            made = view.node(view.add(f"{node.name}/{operation}", operation, operands, T=dtype))
+        else:
+            view.become(node, operation, operands, T=dtype)
+            made = node
+        if function == "BiasAdd" and attribute(was, "data_format", "s", b"NHWC") == b"NCHW":
+            made.attr["data_format"].s = b"NCHW"
+        if function == "LeakyRelu":
+            made.attr["alpha"].f = attribute(was, "leakyrelu_alpha", "f", 0.2)

@@ -1,0 +1,1 @@
+"""A graph written more simply, that computes the same."""

@@ -1,0 +1,46 @@
+"""What constants decide, computed beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
+from strop.core.model import Form, Model
+
+if TYPE_CHECKING:
+    from strop.graph.simplifying import Ends
+
+
+@final
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Compute what depends on constants alone, and take the branch that a constant decides.
+
+    Before:  Mul(x, Mul(γ, Rsqrt(σ² + ε)));   training(Const: false) ── Switch ⇉ Merge
+    After:   Mul(x, Const)
+
+    Done by Grappler's constant folding.
+    """
+
+    takes = frozenset({Form.GRAPH_DEF})
+    requires = (TENSORFLOW,)
+    exactness = Exactness.ROUNDING
+    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
+    loads_tensorflow = True
+
+    def apply(self, model: Model, context: Context) -> Model | Unchanged:
+        """Return the graph with its constants folded."""
+        from strop.graph.simplifying import simplified
+
+        return simplified(
+            self, model, context, _fold, nothing="nothing depends on constants alone"
+        )
+
+
+def _fold(definition: Any, ends: Ends) -> bool:
+    from strop.graph.simplifying import regrappled
+
+    return regrappled(
+        definition, ends, ("constfold", "loop", "dependency", "pruning", "constfold")
+    )

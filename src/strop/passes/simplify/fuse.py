@@ -1,0 +1,49 @@
+"""Layers fused with what follows them, in TensorFlow's own kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
+from strop.core.model import Form, Model
+
+if TYPE_CHECKING:
+    from strop.graph.simplifying import Ends
+
+
+@final
+@dataclass(frozen=True)
+class Fuse(Pass):
+    """Fuse a convolution or matrix product with its bias and activation, into one kernel of TensorFlow's.
+
+    Before:  x ── Conv2D ── BiasAdd ── Relu
+    After:   x ── _FusedConv2D(BiasAdd, Relu)
+
+    Done by Grappler's remapper, which TensorFlow runs at load too: what is gained is the load, and what other
+    rewritings hide from it. Other engines don't know these operations; converters get them written out again.
+    """
+
+    takes = frozenset({Form.GRAPH_DEF})
+    requires = (TENSORFLOW,)
+    exactness = Exactness.ROUNDING
+    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
+    loads_tensorflow = True
+
+    def apply(self, model: Model, context: Context) -> Model | Unchanged:
+        """Return the rewritten graph."""
+        from strop.graph.simplifying import simplified
+
+        return simplified(
+            self,
+            model,
+            context,
+            _rewrite,
+            nothing="no layer is followed by what it can be fused with",
+        )
+
+
+def _rewrite(definition: Any, ends: Ends) -> bool:
+    from strop.graph.simplifying import regrappled
+
+    return regrappled(definition, ends, ("remap", "constfold", "pruning"))

@@ -1,0 +1,44 @@
+"""Common subexpressions, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
+from strop.core.model import Form, Model
+
+if TYPE_CHECKING:
+    from strop.graph.simplifying import Ends
+
+
+@final
+@dataclass(frozen=True)
+class MergeCommon(Pass):
+    """Compute once what is computed several times.
+
+    Before:  Relu(BiasAdd(x, b)) ── A;   Relu(BiasAdd(x, b)) ── B
+    After:   Relu(BiasAdd(x, b)) ⇉ A, B
+
+    Done by Grappler's common-subgraph elimination.
+    """
+
+    takes = frozenset({Form.GRAPH_DEF})
+    requires = (TENSORFLOW,)
+    exactness = Exactness.EXACT
+    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
+    loads_tensorflow = True
+
+    def apply(self, model: Model, context: Context) -> Model | Unchanged:
+        """Return the rewritten graph."""
+        from strop.graph.simplifying import simplified
+
+        return simplified(
+            self, model, context, _rewrite, nothing="no two operations compute the same"
+        )
+
+
+def _rewrite(definition: Any, ends: Ends) -> bool:
+    from strop.graph.simplifying import regrappled
+
+    return regrappled(definition, ends, ("common_subgraph_elimination", "pruning"))
