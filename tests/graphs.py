@@ -136,7 +136,10 @@ class _Builder:
         return {"strides": [1, step["stride"], step["stride"], 1], "padding": step["padding"]}
 
     def _fits(self, x: Any, size: int, padding: str) -> bool:
-        return padding != "VALID" or min(x.shape[1:3]) >= size
+        more = {"SAME": (size, size), "VALID": (0, 0), "EXPLICIT": (1, 2)}[padding]
+        return all(
+            given + around >= size for given, around in zip(x.shape[1:3], more, strict=True)
+        )
 
     def _conv(self, x: Any, step: dict[str, Any]) -> Any:
         import tensorflow as tf

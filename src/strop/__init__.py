@@ -19,11 +19,12 @@ __all__ = [
     "inspect",
     "load",
     "optimize",
+    "simplify",
     "verify",
 ]
 
 if TYPE_CHECKING:
-    from strop.api import Request, Result, apply, bench, inspect, load, optimize, verify
+    from strop.api import Request, Result, apply, bench, inspect, load, optimize, simplify, verify
     from strop.core.errors import StropError
     from strop.core.evaluation import Goal
     from strop.core.predictor import Predictor
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Goal": "strop.core.evaluation",
     "Options": "strop.graph.reading",
-    "Predictor": "strop.core.contracts",
+    "Predictor": "strop.core.predictor",
     "Preparation": "strop.data.raw",
     "Recipe": "strop.core.recipe",
     "StropError": "strop.core.errors",

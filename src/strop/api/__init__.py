@@ -6,6 +6,7 @@ from strop.api.applying import apply
 from strop.api.inspecting import Inspection, inspect
 from strop.api.opening import load
 from strop.api.optimizing import Artifact, Result, optimize
+from strop.api.simplifying import Simplification, simplify
 from strop.api.timing import bench
 from strop.api.verifying import Verdict, verify
 from strop.search.request import Request
@@ -15,11 +16,13 @@ __all__ = [
     "Inspection",
     "Request",
     "Result",
+    "Simplification",
     "Verdict",
     "apply",
     "bench",
     "inspect",
     "load",
     "optimize",
+    "simplify",
     "verify",
 ]

@@ -16,6 +16,7 @@ _COMMANDS = {
     "demo": "train a small model on real handwriting and optimize it",
     "bench": "time models side by side, in pairs",
     "verify": "hold a model to its original, or an artifact to its certificate",
+    "graph": "clean a TensorFlow graph for inference and prove it unchanged",
     "inspect": "say what a model is and what can run it",
     "passes": "list the techniques and the runtimes with their parameters",
     "doctor": "say which engines are installed and what the processor offers",

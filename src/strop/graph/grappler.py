@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+# Kernels are fused only where it is known that the processor runs them.
+_CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
+
 
 def grappled(
     definition: Any, keep: Iterable[str], optimizers: Sequence[str], *, iterations: int = 2
@@ -21,13 +24,20 @@ def grappled(
     from tensorflow.core.protobuf import config_pb2
     from tensorflow.python.grappler import tf_optimizer
 
+    placed = type(definition)()
+    placed.CopyFrom(definition)
+    for node in placed.node:
+        node.device = _CPU
     with tf.Graph().as_default() as whole:
-        tf.graph_util.import_graph_def(definition, name="")
-    meta = tf.compat.v1.train.export_meta_graph(graph_def=definition, graph=whole)
+        tf.graph_util.import_graph_def(placed, name="")
+    meta = tf.compat.v1.train.export_meta_graph(graph_def=placed, graph=whole)
     meta.collection_def["train_op"].node_list.value.extend(dict.fromkeys(keep))
     config = config_pb2.ConfigProto()
     rewriting = config.graph_options.rewrite_options
     rewriting.optimizers.extend(optimizers)
     rewriting.min_graph_nodes = -1  # small graphs are worth it too
     rewriting.meta_optimizer_iterations = iterations
-    return tf_optimizer.OptimizeGraph(config, meta)
+    found = tf_optimizer.OptimizeGraph(config, meta)
+    for node in found.node:
+        node.device = ""
+    return found

@@ -15,7 +15,7 @@ import numpy as np
 from strop.graph.view import GraphView, array, attribute
 
 Shapes = Callable[[str], "list[int | None] | None"]
-_INT32 = 3  # TensorFlow's DT_INT32
+_FLOAT, _INT32 = 1, 3  # TensorFlow's DT_FLOAT and DT_INT32
 
 
 def spell_products(definition: Any) -> int:
@@ -261,7 +261,13 @@ _PLAIN = {
     ),
     "_FusedMatMul": ("MatMul", ("transpose_a", "transpose_b")),
 }  # fmt: skip
-_FUNCTIONS = {"Elu", "LeakyRelu", "Relu", "Relu6", "Sigmoid", "Tanh"}
+# What can stand in a fused kernel, as the operation that it is, and how many more operands it takes.
+_FUSED = {
+    "Add": ("AddV2", 1),
+    "BiasAdd": ("BiasAdd", 1),
+    "FusedBatchNorm": ("FusedBatchNormV3", 4),
+    **{name: (name, 0) for name in ("Elu", "LeakyRelu", "Relu", "Relu6", "Sigmoid", "Tanh")},
+}
 
 
 def spell_fused(definition: Any) -> int:
@@ -275,10 +281,31 @@ def spell_fused(definition: Any) -> int:
     view, found = GraphView(definition), 0
     for node in [node for node in definition.node if node.op in _PLAIN]:
         fused = [name.decode() for name in node.attr["fused_ops"].list.s]
-        if fused and all(name in _FUNCTIONS or name in ("Add", "BiasAdd") for name in fused):
+        if fused and all(name in _FUSED for name in fused):
             _write_out(view, node, fused)
             found += 1
+    for node in view.nodes("_FusedBatchNormEx"):
+        function = attribute(node, "activation_mode", "s", b"Identity").decode()
+        if function in ("Identity", *_FUSED) and not attribute(
+            node, "is_training", "b", default=True
+        ):
+            _write_out_normalization(view, node, function)
+            found += 1
     return found
+
+
+def _write_out_normalization(view: GraphView, node: Any, function: str) -> None:
+    """Write batch normalization, the sum with a residual, and the function behind them out."""
+    dtype, residual = node.attr["T"].type, list(node.input[5:])
+    plain = "FusedBatchNormV3"
+    made = view.node(view.add(f"{node.name}/{plain}", plain, node.input[:5], T=dtype))
+    for name in ("U", "epsilon", "exponential_avg_factor", "data_format", "is_training"):
+        if name in node.attr:
+            made.attr[name].CopyFrom(node.attr[name])
+    source = made.name
+    if residual:
+        source = view.add(f"{node.name}/AddV2", "AddV2", [source, *residual], T=dtype)
+    view.become(node, function, [source], T=dtype)
 
 
 def _write_out(view: GraphView, node: Any, fused: list[str]) -> None:
@@ -291,14 +318,21 @@ def _write_out(view: GraphView, node: Any, fused: list[str]) -> None:
         if name in was.attr:
             made.attr[name].CopyFrom(was.attr[name])
     for place, function in enumerate(fused):
-        operation = "AddV2" if function == "Add" else function
-        operands = [made.name] if function in _FUNCTIONS else [made.name, others.pop(0)]
+        operation, more = _FUSED[function]
+        operands = [made.name, *(others.pop(0) for _ in range(more))]
         if place < len(fused) - 1:
             made = view.node(view.add(f"{node.name}/{operation}", operation, operands, T=dtype))
         else:
             view.become(node, operation, operands, T=dtype)
             made = node
-        if function == "BiasAdd" and attribute(was, "data_format", "s", b"NHWC") == b"NCHW":
+        if function == "FusedBatchNorm":
+            made.attr["U"].type = _FLOAT
+            made.attr["epsilon"].f = attribute(was, "epsilon", "f", 1e-4)
+            made.attr["is_training"].b = False
+        if (
+            function in ("BiasAdd", "FusedBatchNorm")
+            and attribute(was, "data_format", "s", b"NHWC") == b"NCHW"
+        ):
             made.attr["data_format"].s = b"NCHW"
         if function == "LeakyRelu":
             made.attr["alpha"].f = attribute(was, "leakyrelu_alpha", "f", 0.2)
