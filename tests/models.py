@@ -125,6 +125,17 @@ def subclassed() -> Any:
     return settle(model)
 
 
+def dense_case(folder: Path) -> Path:
+    """Write `onnx_dense` and samples that it is mostly right on, ``dense.onnx`` and ``dense.npz``; return the model's path."""
+    random = np.random.default_rng(5)
+    x = random.standard_normal((400, 4)).astype(np.float32)
+    right = (x @ np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)).argmax(-1)
+    np.savez(
+        folder / "dense.npz", x=x, y=np.where(random.random(400) < 0.1, (right + 1) % 3, right)
+    )
+    return onnx_dense(folder / "dense.onnx")
+
+
 def onnx_dense(
     path: Path, *, given: str = "x", width: int = 4, seed: int = 0, scale: float = 1.0
 ) -> Path:

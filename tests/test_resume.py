@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.models import dense_case
+
 SOURCE = Path(__file__).parents[1] / "src"
 _LONGEST = 400
 
 
-def command(folder):
+def command(folder, model, *runtimes):
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "CUDA_VISIBLE_DEVICES": "-1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "strop", "optimize", "digits.keras", "--data", "digits.npz", "--effort", "quick",
-         "--output", "out", "--runtime", "litert", "--runtime", "onnxruntime"],
+        [sys.executable, "-m", "strop", "optimize", model.name, "--data", f"{model.stem}.npz", "--effort", "quick",
+         "--output", "out", *(f"--runtime={runtime}" for runtime in runtimes)],
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -43,9 +45,9 @@ def trials(folder):
         return {key: row for key, *row in rows}
 
 
-def killed_after_trials(folder, count, patience):
+def killed_after_trials(folder, begin, count, patience):
     """Begin, and kill without warning a moment after the ledger holds `count` trials more."""
-    process, begun = command(folder), time.monotonic()
+    process, begun = begin(), time.monotonic()
     wanted = len(trials(folder)) + count
     while process.poll() is None and time.monotonic() < begun + _LONGEST:
         if len(trials(folder)) >= wanted:
@@ -57,15 +59,17 @@ def killed_after_trials(folder, count, patience):
     return trials(folder)
 
 
-def hold(case, folder, kills):
-    case.copied_to(folder)
+def hold(folder, kills, model, *runtimes):
+    def begin():
+        return command(folder, model, *runtimes)
+
     before = {}
     for count, patience in kills:
-        after = killed_after_trials(folder, count, patience)
+        after = killed_after_trials(folder, begin, count, patience)
         for key, row in before.items():
             assert after[key] == row, "a finished trial was carried out again"
         before = after
-    process = command(folder)
+    process = begin()
     said, _ = process.communicate(timeout=_LONGEST)
     assert process.returncode == 0, said
     finished = trials(folder)
@@ -76,12 +80,13 @@ def hold(case, folder, kills):
     assert not list((folder / "out" / "study" / "store").glob("draft-*"))
 
 
-def test_two_kills_lose_nothing(digits, tmp_path):
-    hold(digits, tmp_path, [(2, 0.2), (3, 0.05)])
+def test_two_kills_lose_nothing(tmp_path):
+    hold(tmp_path, [(2, 0.2), (3, 0.05)], dense_case(tmp_path), "onnxruntime", "openvino")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_many_kills_at_random_moments_lose_nothing(digits, tmp_path, seed):
     draw = random.Random(seed)
-    hold(digits, tmp_path, [(draw.randrange(4), draw.uniform(0, 3)) for _ in range(5)])
+    kills = [(draw.randrange(4), draw.uniform(0, 3)) for _ in range(5)]
+    hold(tmp_path, kills, digits.copied_to(tmp_path).model, "litert", "onnxruntime")

@@ -20,11 +20,23 @@ __all__ = [
     "load",
     "optimize",
     "simplify",
+    "tensorboard",
     "verify",
 ]
 
 if TYPE_CHECKING:
-    from strop.api import Request, Result, apply, bench, inspect, load, optimize, simplify, verify
+    from strop.api import (
+        Request,
+        Result,
+        apply,
+        bench,
+        inspect,
+        load,
+        optimize,
+        simplify,
+        tensorboard,
+        verify,
+    )
     from strop.core.errors import StropError
     from strop.core.evaluation import Goal
     from strop.core.predictor import Predictor

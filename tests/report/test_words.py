@@ -178,8 +178,8 @@ def raced(*others):
 
 def test_finalists_that_may_be_as_good_as_the_winner_are_named():
     told = markdown(raced(("close", 1.01, 0.99), ("behind", 1.2, 1.1)), circumstances())
-    assert "Not proved worse than the best: close." in told
-    assert "Not proved worse" not in markdown(raced(("behind", 1.2, 1.1)), circumstances())
+    assert "Not told apart from the best: close." in told
+    assert "Not told apart" not in markdown(raced(("behind", 1.2, 1.1)), circumstances())
 
 
 def test_a_stochastic_original_sets_the_limit_where_it_varies_more_than_that():

@@ -6,6 +6,7 @@ from strop.api.applying import apply
 from strop.api.inspecting import Inspection, inspect
 from strop.api.opening import load
 from strop.api.optimizing import Artifact, Result, optimize
+from strop.api.picturing import tensorboard
 from strop.api.simplifying import Simplification, simplify
 from strop.api.timing import bench
 from strop.api.verifying import Verdict, verify
@@ -24,5 +25,6 @@ __all__ = [
     "load",
     "optimize",
     "simplify",
+    "tensorboard",
     "verify",
 ]

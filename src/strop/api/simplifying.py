@@ -222,7 +222,7 @@ def _frozen(source: Model, runner: Runner, name: str) -> Model:
     if source.form not in (Form.KERAS, Form.SAVED_MODEL):
         raise ModelError(
             message(
-                f"'{name}' is a {source.form} model.",
+                f"'{name}' is of the form {source.form}.",
                 "Only TensorFlow's own graphs are cleaned: a frozen .pb, a SavedModel, or a Keras model.",
             )
         )

@@ -18,6 +18,7 @@ _COMMANDS = {
     "verify": "hold a model to its original, or an artifact to its certificate",
     "graph": "clean a TensorFlow graph for inference and prove it unchanged",
     "inspect": "say what a model is and what can run it",
+    "tensorboard": "show models' graphs side by side in TensorBoard",
     "passes": "list the techniques and the runtimes with their parameters",
     "doctor": "say which engines are installed and what the processor offers",
 }

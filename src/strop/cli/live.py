@@ -85,7 +85,7 @@ class _Table:
         self._live = Live(
             console=self._console,
             get_renderable=self._draw,
-            refresh_per_second=4,
+            refresh_per_second=1,  # each takes a processor from what is being timed
             transient=True,
         )
 

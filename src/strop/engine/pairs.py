@@ -16,7 +16,7 @@ from strop.core.recipe import Recipe
 from strop.engine.context import Bench
 from strop.engine.executors.local import LocalExecutor
 from strop.engine.running import gist
-from strop.engine.worker import Worker
+from strop.engine.worker import QUIET_SECONDS, Worker
 from strop.numerics.statistics import (
     median_interval,
     ratio_interval,
@@ -174,7 +174,11 @@ def times_in_turn(
 
         def time_round(name: str) -> float:
             found: float = workers[name].call(
-                f"{_TASKS}:time_round", name, seconds, timeout_seconds=_ROUND_SECONDS
+                f"{_TASKS}:time_round",
+                name,
+                seconds,
+                timeout_seconds=_ROUND_SECONDS,
+                look_seconds=QUIET_SECONDS,
             )
             return found
 

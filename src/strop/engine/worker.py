@@ -33,7 +33,13 @@ from strop.core.errors import (
 Progress = Callable[[float, str], None]
 
 _START_SECONDS = 60.0
-_POLL_SECONDS = 0.2
+LOOK_SECONDS = 0.2
+QUIET_SECONDS = 2.0
+"""How often to look after a worker that times something.
+
+Whoever looks needs a processor for a moment. An engine's thread that was about to run there is put beside the one that
+waits for it, and stays: a small network then took twice as long for seconds.
+"""
 _LOG_TAIL = 2000
 
 
@@ -115,6 +121,7 @@ class Worker:
         *args: object,
         timeout_seconds: float | None = None,
         progress: Progress | None = None,
+        look_seconds: float = LOOK_SECONDS,
         **kwargs: object,
     ) -> Any:
         """Return what the function ``module:name`` called `task` returns there.
@@ -124,6 +131,7 @@ class Worker:
             *args: Its arguments; they and the result are pickled.
             timeout_seconds: After which the worker is ended.
             progress: Told of the task's own progress; may raise, which ends the worker.
+            look_seconds: How often to look after the worker's time and memory; see `QUIET_SECONDS`.
             **kwargs: Its keyword arguments.
 
         Raises:
@@ -133,7 +141,7 @@ class Worker:
         """
         try:
             self._connection.send((task, args, kwargs))
-            return self._await(timeout_seconds, progress)
+            return self._await(timeout_seconds, progress, look_seconds)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._process.wait()
             raise WorkerDiedError(self._epitaph(self._process)) from None
@@ -141,10 +149,12 @@ class Worker:
             self.close()
             raise
 
-    def _await(self, timeout_seconds: float | None, progress: Progress | None) -> Any:
+    def _await(
+        self, timeout_seconds: float | None, progress: Progress | None, look_seconds: float
+    ) -> Any:
         deadline = time.monotonic() + timeout_seconds if timeout_seconds else None
         while True:
-            while not self._connection.poll(_POLL_SECONDS):
+            while not self._connection.poll(look_seconds):
                 if deadline and time.monotonic() > deadline:
                     raise StepTimeoutError(
                         f"ran past its limit of {timeout_seconds:.0f} s and was ended"

@@ -70,12 +70,15 @@ def _or_the_floor(outcome: Outcome, max_drop: float) -> str:
 def _as_good(outcome: Outcome) -> list[str]:
     """Return which finalists may be as good as the winner, for all that was measured."""
     won = outcome.pair_of(outcome.best) if outcome.best else None
-    if won is None or won.to_first is not None:
-        return []  # the original won, or one that others were held against was given up
-    equals = [pair.name for pair in outcome.pairs if pair.to_first and not pair.is_told_apart]
-    if not equals:
-        return []
-    return [f"Not proved worse than the best: {'; '.join(equals)}."]
+    if won is None or won.is_told_apart:
+        return []  # the original won, or those better in the race were given up
+    given_up = {str(trial.recipe) for trial in outcome.trials if trial.reason}
+    equals = [
+        pair.name
+        for pair in outcome.pairs
+        if pair.name != won.name and pair.name not in given_up and not pair.is_told_apart
+    ]
+    return [f"Not told apart from the best: {'; '.join(equals)}."] if equals else []
 
 
 def _counted(outcome: Outcome) -> list[str]:

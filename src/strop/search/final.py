@@ -30,7 +30,27 @@ from strop.search.events import (
 from strop.search.trials import Trials
 
 _LEAST_ROUNDS = 12  # fewer tell resembling rounds from independent ones too badly
+_ALL_BUT_EQUAL = 1.03
 _PROCESS_ROUNDS = 5  # of fresh processes, for what only a fresh process shows
+
+
+def by_merit(pairs: Sequence[Pair], trial_values: Mapping[str, float]) -> list[str]:
+    """Return finalists by name, the best first.
+
+    The race decides. Between those that it can't tell apart, and that are all but equal in it, their trials do, which
+    were measured in quieter circumstances than between processes that go to sleep in turn.
+
+    Args:
+        pairs: The finalists, each against the baseline and the first of them.
+        trial_values: What each was measured at as a trial; the smaller the better.
+    """
+
+    def merit(pair: Pair) -> tuple[bool, float]:
+        to_first = pair.to_first
+        is_equal = to_first is None or (not pair.is_told_apart and to_first.value < _ALL_BUT_EQUAL)
+        return not is_equal, trial_values[pair.name] if is_equal else pair.ratio.value
+
+    return [pair.name for pair in sorted(pairs, key=merit)]
 
 
 @dataclass
@@ -84,8 +104,9 @@ class Final:
     def _confirm_first(self, pairs: Sequence[Pair], models: Mapping[Trial, Model]) -> None:
         """Take the first of the finalists, best first, that keeps the limits on *confirm*; reject those before it."""
         by_name = {str(trial.recipe): trial for trial in models}
-        for pair in sorted(pairs, key=lambda pair: pair.ratio.value):
-            trial = by_name[pair.name]
+        trial_values = {name: self.trials.value(trial) for name, trial in by_name.items()}
+        for name in by_merit(pairs, trial_values):
+            trial = by_name[name]
             try:
                 confirmed = self.trials.confirmed_of(trial, models[trial])
             except (TrialError, MetricError) as error:

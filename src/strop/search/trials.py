@@ -31,7 +31,7 @@ from strop.engine.lanes import LIGHT, of_running
 from strop.engine.ledger import Ledger, Trial
 from strop.engine.machine import this_machine, versions
 from strop.engine.running import Declined, Runner, gist
-from strop.engine.worker import Progress
+from strop.engine.worker import QUIET_SECONDS, Progress
 from strop.search.events import (
     Listener,
     Note,
@@ -186,6 +186,7 @@ class Trials:
             hopeless_ms=self._hopeless_ms() if judged is None else math.inf,
             timeout_seconds=self.runner.step_seconds,
             progress=progress,
+            look_seconds=QUIET_SECONDS,
         )
         if self.goal.minimize in ("memory", "cold-start"):
             costs = self.costs(model, recipe, repeats=1)

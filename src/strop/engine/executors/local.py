@@ -9,7 +9,7 @@ import psutil
 
 from strop.core.errors import StepTimeoutError, WorkerDiedError
 from strop.engine.lanes import starts_slowly
-from strop.engine.worker import Progress, Worker
+from strop.engine.worker import LOOK_SECONDS, Progress, Worker
 
 _MOST_LANES = 8
 _MEMORY_SHARE = 0.8
@@ -43,6 +43,7 @@ class LocalExecutor:
         *args: object,
         timeout_seconds: float | None = None,
         progress: Progress | None = None,
+        look_seconds: float = LOOK_SECONDS,
         **kwargs: object,
     ) -> Any:
         """Return what the function ``module:name`` returns in the lane's process; raises as `Worker.call`."""
@@ -53,6 +54,7 @@ class LocalExecutor:
                 *args,
                 timeout_seconds=timeout_seconds,
                 progress=progress,
+                look_seconds=look_seconds,
                 **kwargs,
             )
         except (WorkerDiedError, StepTimeoutError):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import final
 
 from strop.core.contracts import TENSORFLOW, Context, Exactness, Pass, Unchanged
 from strop.core.model import Binding, Form, Model
 from strop.core.parameters import parameter
-
-if TYPE_CHECKING:
-    from strop.graph.frozen import FrozenGraph
 
 
 @final
@@ -47,6 +44,7 @@ class Freeze(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the frozen graph."""
+        from strop.graph.freezing import as_frozen
         from strop.graph.frozen import is_in_order
         from strop.graph.quiet import quiet
         from strop.graph.refusal import refusal
@@ -63,7 +61,7 @@ class Freeze(Pass):
         batch = self.batch or model.binding.batch
         with quiet():
             try:
-                frozen = self._frozen(model, batch)
+                frozen = as_frozen(model, batch=batch, unrolled=self.unroll)
             # TensorFlow and Keras raise errors of every kind while tracing.
             except Exception as error:
                 raise refusal("freezing", error) from error
@@ -71,27 +69,6 @@ class Freeze(Pass):
         path.write_bytes(frozen.definition.SerializeToString(deterministic=True))
         binding = Binding.plain(model.signature, frozen.inputs, frozen.outputs, batch=batch)
         return model.derive(self, Form.GRAPH_DEF, path, binding)
-
-    def _frozen(self, model: Model, batch: int | None) -> FrozenGraph:
-        from strop.graph.frozen import freeze, frozen_of
-
-        if model.form is Form.GRAPH_DEF:
-            return frozen_of(model, batch=batch)
-        return freeze(self._function(model), model.signature, batch=batch)
-
-    def _function(self, model: Model) -> Any:
-        if model.form is Form.SAVED_MODEL:
-            from strop.graph.saved_models import serving_function
-
-            return serving_function(model)
-        from strop.graph.keras_files import opened
-        from strop.graph.keras_models import by_name
-        from strop.graph.recurrent import unroll
-
-        loaded = opened(model)
-        if self.unroll:
-            unroll(loaded)
-        return lambda *tensors: by_name(loaded, tensors, model.signature)
 
 
 def _longest(model: Model) -> int:
