@@ -102,6 +102,30 @@ def test_batches_of_changing_size_answer_each_sample_alike(predictor, batch, nam
         assert relative_error(wanted[:size], predictor(pixels[:size])) <= LARGEST_ROUNDING
 
 
+@pytest.mark.parametrize(("name", "route"), ANY_SIZE)
+def test_large_inputs_are_read_anew_at_each_call_whatever_their_layout(
+    predictor, made, name, route
+):
+    pixels, wanted = (
+        made.bench.samples().calibrate.inputs["pixels"],
+        made.bench.answers("calibrate")[0],
+    )
+    large = np.resize(pixels, (600, *pixels.shape[1:]))  # 150 kB
+    answers = np.resize(wanted, (600, *wanted.shape[1:]))
+    frozen = large[::-1].copy()
+    frozen.flags.writeable = False
+    for given, right in (
+        (large, answers),
+        (frozen, answers[::-1]),
+        (large[::-1], answers[::-1]),
+        (np.asfortranarray(large), answers),
+        (large, answers),
+    ):
+        before = given.copy()
+        assert relative_error(right, predictor(given)) <= LARGEST_ROUNDING
+        np.testing.assert_array_equal(given, before)
+
+
 @pytest.mark.parametrize(
     ("name", "route"),
     [c for c in CASES if "micro_batch" in registry.runtimes.get(c.values[0]).parameters()],

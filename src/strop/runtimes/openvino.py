@@ -19,6 +19,9 @@ from strop.core.predictor import Session
 from strop.core.slicing import MICRO_BATCH, SlicedSession, streams_of
 from strop.graph.refusal import gist
 
+# From here on copying an input costs more than telling the engine where it lies.
+_LARGE = 2**16
+
 
 @final
 @dataclass(frozen=True)
@@ -130,6 +133,25 @@ class _Compiled:
         return compiled
 
 
+@dataclass
+class _Bound:
+    """A request, and the buffers that it is bound to.
+
+    Attributes:
+        request: The engine's.
+        inputs: Its own input arrays, in the signature's order.
+        tensors: The engine's tensors over them.
+        outputs: Views of its output tensors, which stay valid as long as it does.
+        is_lent: Of each input, whether it reads the caller's array at the moment.
+    """
+
+    request: Any
+    inputs: list[NDArray[Any]]
+    tensors: list[Any]
+    outputs: list[NDArray[Any]]
+    is_lent: list[bool]
+
+
 @final
 class _Session(Session):
     """One request for each shape that came, with the buffers that are bound to it."""
@@ -138,54 +160,77 @@ class _Session(Session):
         self._compiled: Any = compiled
         self._binding = compiled.model.binding
         self.batch_sizes = (self._binding.batch,) if self._binding.batch else None
-        self._bound: dict[tuple[tuple[int, ...], ...], tuple[Any, list[Any], list[Any]]] = {}
+        self._by_shapes: dict[tuple[tuple[int, ...], ...], _Bound] = {}
         self._shapes: list[tuple[int, ...]] = []
+        self._bound: Any = None
 
     def run(self, feeds: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
         if [feed.shape for feed in feeds] != self._shapes:
             self._prepare([feed.shape for feed in feeds])
-        for array, feed in zip(self._inputs, feeds, strict=True):
-            np.copyto(array, feed)
+        bound = self._bound
+        for place, feed in enumerate(feeds):
+            if feed.nbytes >= _LARGE and _can_be_lent(feed, bound.inputs[place]):
+                self._lend(place, feed)
+                continue
+            if bound.is_lent[place]:
+                self._take_back(place)
+            np.copyto(bound.inputs[place], feed)
         try:
-            self._request.infer()
+            bound.request.infer()
         except RuntimeError as error:
             raise ExecutionError(f"OpenVINO failed while running: {gist(error)}") from None
-        return self._outputs
+        return bound.outputs  # type: ignore[no-any-return]
+
+    def _lend(self, place: int, feed: NDArray[Any]) -> None:
+        """Let the request read the caller's array."""
+        import openvino
+
+        tensor = openvino.Tensor(feed, shared_memory=True)
+        self._bound.request.set_input_tensor(self._binding.inputs[place].index, tensor)
+        self._bound.is_lent[place] = True
+
+    def _take_back(self, place: int) -> None:
+        """Let the request read its own array again."""
+        index = self._binding.inputs[place].index
+        self._bound.request.set_input_tensor(index, self._bound.tensors[place])
+        self._bound.is_lent[place] = False
 
     def _prepare(self, shapes: list[tuple[int, ...]]) -> None:
         key = tuple(shapes)
-        if key not in self._bound:
+        if key not in self._by_shapes:
             compiled = self._compiled.for_shapes(shapes)
             try:
-                self._bound[key] = self._bind(compiled, shapes)
+                self._by_shapes[key] = self._bind(compiled, shapes)
             except (RuntimeError, ValueError) as error:
                 raise ExecutionError(f"OpenVINO can't run the model: {gist(error)}") from None
-        self._request, self._inputs, self._outputs = self._bound[key]
+        self._bound = self._by_shapes[key]
         self._shapes = shapes
 
-    def _bind(
-        self, compiled: Any, shapes: list[tuple[int, ...]]
-    ) -> tuple[Any, list[Any], list[Any]]:
+    def _bind(self, compiled: Any, shapes: list[tuple[int, ...]]) -> _Bound:
         import openvino
 
         request = compiled.create_infer_request()
-        inputs = []
-        for bound, shape in zip(self._binding.inputs, shapes, strict=True):
-            array = np.zeros(shape, bound.dtype)
-            request.set_input_tensor(bound.index, openvino.Tensor(array, shared_memory=True))
-            inputs.append(array)
+        given = zip(self._binding.inputs, shapes, strict=True)
+        inputs = [np.zeros(shape, bound.dtype) for bound, shape in given]
+        tensors = [openvino.Tensor(array, shared_memory=True) for array in inputs]
+        for bound, tensor in zip(self._binding.inputs, tensors, strict=True):
+            request.set_input_tensor(bound.index, tensor)
         request.infer()
-        # Views of the request's own output tensors stay valid as long as the request does.
         outputs = [request.get_output_tensor(b.index).data for b in self._binding.outputs]
-        return request, inputs, outputs
+        return _Bound(request, inputs, tensors, outputs, [False] * len(inputs))
 
     def clone(self) -> Session:
         return _Session(self._compiled)
 
     def reset(self) -> None:
-        for request, _, _ in self._bound.values():
-            request.reset_state()
+        for bound in self._by_shapes.values():
+            bound.request.reset_state()
 
     def close(self) -> None:
-        self._bound, self._shapes = {}, []
-        self._request, self._inputs, self._outputs, self._compiled = None, [], [], None
+        self._by_shapes, self._shapes = {}, []
+        self._bound = self._compiled = None
+
+
+def _can_be_lent(feed: NDArray[Any], own: NDArray[Any]) -> bool:
+    """Say whether the engine can read a caller's array as it lies in memory."""
+    return feed.dtype == own.dtype and feed.flags.c_contiguous and feed.flags.writeable
