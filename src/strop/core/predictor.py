@@ -179,6 +179,10 @@ class Predictor:
             for array, dtype in zip(arrays, self._dtypes, strict=True)
         ]
 
+    def batch_for(self, wanted: int) -> int:
+        """Return the size of batch to ask with: `wanted`, or the one that the model was made for."""
+        return max(self.batch_sizes) if self.batch_sizes else wanted
+
     def clone(self) -> Predictor:
         """Return another predictor of the same model, for another thread."""
         return Predictor(self._model, self._session.clone())

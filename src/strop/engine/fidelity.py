@@ -225,8 +225,8 @@ def predict_all(predictor: Predictor, samples: Samples, *, batch: int = 32) -> l
         samples: What is asked.
         batch: How many at once, where the predictor takes any number; else as it takes.
     """
-    size = max(predictor.batch_sizes) if predictor.batch_sizes else batch
-    parts = [predictor.run_all(arrays) for arrays in samples.batches(size)]
+    batches = samples.batches(predictor.batch_for(batch))
+    parts = [predictor.run_all(arrays) for arrays in batches]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 

@@ -48,11 +48,6 @@ def one_batch(signature: Signature, size: int, *, seed: int = 0) -> Arrays:
     return arrays
 
 
-def batch_for(predictor: Predictor, wanted: int) -> int:
-    """Return the size of batch to ask a model with: `wanted`, or the one that it was made for."""
-    return max(predictor.batch_sizes) if predictor.batch_sizes else wanted
-
-
 def warm_up(predictor: Predictor, inputs: Arrays, *, seconds: float = 0.2) -> float:
     """Call until `seconds` have passed (three calls at least); return the seconds of the fastest call."""
     deadline, calls, fastest = time.perf_counter() + seconds, 0, math.inf
@@ -204,7 +199,7 @@ def _child() -> None:
     model = Model.from_json(request["model"])
     runtime = registry.runtimes.get(request["runtime"]).from_settings(request["settings"])
     predictor = runtime.open(model)
-    predictor.run(one_batch(model.sized, batch_for(predictor, request["batch"])))
+    predictor.run(one_batch(model.sized, predictor.batch_for(request["batch"])))
     answered = time.time()
     resident = me.memory_info().rss
     found = {

@@ -268,7 +268,7 @@ def check_reference(
                     f"largest difference {gap:.3g}, {error:.2g} of its size",
                 )
             )
-        size = measure.batch_for(predictor, batch)
+        size = predictor.batch_for(batch)
         made = measure.one_batch(artifact.model.sized, size)
         measure.warm_up(predictor, made)
         timing = measure.summarize(measure.latency(predictor, made), size)

@@ -8,6 +8,7 @@ from typing import Any
 
 from strop.core import digest
 from strop.graph.frozen import FrozenGraph
+from strop.graph.view import node_of
 
 # Where a node was made and may be placed, what its engine inferred or was told: nothing of it changes an answer.
 _CIRCUMSTANCES = frozenset(
@@ -47,14 +48,14 @@ class _Walk:
         self._places, self._functions = places, functions
         self._numbers: dict[str, int] = {}
         met: list[Any] = []
-        waiting = [_node(end) for end in reversed(ends)]
+        waiting = [node_of(end) for end in reversed(ends)]
         while waiting:
             name = waiting.pop()
             if name in places or name in self._numbers:
                 continue
             self._numbers[name] = len(met)
             met.append(nodes[name])
-            waiting += [_node(read) for read in reversed(nodes[name].input)]
+            waiting += [node_of(read) for read in reversed(nodes[name].input)]
         self.lines = [
             [node.op, self._attributes(node), [self.edge(read) for read in node.input]]
             for node in met
@@ -90,7 +91,3 @@ class _Walk:
         nodes = {node.name: node for node in function.node_def}
         inner = _Walk(nodes, places, ends, self._functions)
         return digest.of_value([inner.lines, [inner.edge(end) for end in ends]])
-
-
-def _node(read: str) -> str:
-    return read.removeprefix("^").split(":")[0]

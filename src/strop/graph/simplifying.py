@@ -70,6 +70,17 @@ def simplified(
     return model.derive(step, Form.GRAPH_DEF, path)
 
 
+def simplified_by_grappler(
+    step: Pass, model: Model, context: Context, optimizers: Sequence[str], *, nothing: str
+) -> Model | Unchanged:
+    """Return a model whose graph some of Grappler's optimizers rewrote; else as `simplified`."""
+
+    def rewrite(definition: Any, ends: Ends) -> bool:
+        return regrappled(definition, ends, optimizers)
+
+    return simplified(step, model, context, rewrite, nothing=nothing)
+
+
 def _feed_by_placeholders(definition: Any, ends: Ends, signature: Signature) -> None:
     """Make placeholders, in place, of nodes within a graph that are named as its inputs: what is before them is cut off.
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import final
 
 from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
 from strop.core.model import Form, Model
 
-if TYPE_CHECKING:
-    from strop.graph.simplifying import Ends
+_OPTIMIZERS = ("arithmetic", "shape", "dependency", "pruning")
 
 
 @final
@@ -31,14 +30,7 @@ class Arithmetic(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the rewritten graph."""
-        from strop.graph.simplifying import simplified
+        from strop.graph.simplifying import simplified_by_grappler
 
-        return simplified(
-            self, model, context, _rewrite, nothing="no arithmetic can be written more simply"
-        )
-
-
-def _rewrite(definition: Any, ends: Ends) -> bool:
-    from strop.graph.simplifying import regrappled
-
-    return regrappled(definition, ends, ("arithmetic", "shape", "dependency", "pruning"))
+        nothing = "no arithmetic can be written more simply"
+        return simplified_by_grappler(self, model, context, _OPTIMIZERS, nothing=nothing)

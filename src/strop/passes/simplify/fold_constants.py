@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import final
 
 from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
 from strop.core.model import Form, Model
 
-if TYPE_CHECKING:
-    from strop.graph.simplifying import Ends
+_OPTIMIZERS = ("constfold", "loop", "dependency", "pruning", "constfold")
 
 
 @final
@@ -31,16 +30,7 @@ class FoldConstants(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the graph with its constants folded."""
-        from strop.graph.simplifying import simplified
+        from strop.graph.simplifying import simplified_by_grappler
 
-        return simplified(
-            self, model, context, _fold, nothing="nothing depends on constants alone"
-        )
-
-
-def _fold(definition: Any, ends: Ends) -> bool:
-    from strop.graph.simplifying import regrappled
-
-    return regrappled(
-        definition, ends, ("constfold", "loop", "dependency", "pruning", "constfold")
-    )
+        nothing = "nothing depends on constants alone"
+        return simplified_by_grappler(self, model, context, _OPTIMIZERS, nothing=nothing)
