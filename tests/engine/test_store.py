@@ -114,6 +114,17 @@ def test_an_entry_whose_model_is_gone_is_made_again(tmp_path):
     assert kept(store, "key").path.exists()
 
 
+def test_an_entry_that_another_made_while_ours_was_a_draft_stays(tmp_path):
+    store = Store(tmp_path)
+    with store.draft() as draft:
+        (draft / "model.tflite").write_bytes(b"ours")
+        kept(Store(tmp_path), "key", b"theirs")
+        store.put("key", Model.at(Form.LITERT, draft / "model.tflite", SIGNATURE), draft)
+
+    assert (tmp_path / "key" / "model.tflite").read_bytes() == b"theirs"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
 def test_two_processes_may_make_the_same_entry_at_once(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -59,7 +60,7 @@ class Store:
         """Keep `outcome`, whose files lie in `draft` (or elsewhere, for a model left as it was).
 
         Returns:
-            The outcome with its path in the store.
+            The outcome with its path in the store; what another process put there first stays.
 
         Raises:
             OutputError: If there is no room.
@@ -77,13 +78,13 @@ class Store:
                 json.dump(data, file)
                 file.flush()
                 os.fsync(file.fileno())
-            target = self.folder / key
-            if target.exists():  # another process made the same meanwhile; the two are equal
-                shutil.rmtree(draft, ignore_errors=True)
-            else:
-                draft.rename(target)
+            draft.rename(self.folder / key)
         except OSError as error:
-            raise no_room(self.folder, error) from None
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise no_room(self.folder, error) from None
+            # Another process made the same meanwhile. The rename itself has to tell: one that looked
+            # first could be overtaken between the look and the rename. A damaged one makes room for ours.
+            return self.get(key) or self.put(key, outcome, draft)
         self._sound.add(key)
         return kept
 
