@@ -8,11 +8,20 @@ difference by a sum. Functions that bring two numbers no further apart (ReLU, ma
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
+
+from strop.core.contracts import Context
+from strop.core.evaluation import Goal
+from strop.core.model import Binding, Form, Model
+from strop.core.signature import Signature, TensorSpec
 
 UNIT = 2.0**-24  # the unit roundoff of float32
 SIZE = (2, 6, 5)  # batch, height, width of what goes in
@@ -51,7 +60,7 @@ def _step(draw: Any, kinds: tuple[str, ...]) -> dict[str, Any]:
 
 KINDS = (
     "conv", "conv", "depthwise", "transposed", "bias", "norm", "norm", "written_norm", "arithmetic", "relu", "relu6",
-    "identity", "pad", "mirror", "residual", "concat", "stop", "check", "pool",
+    "identity", "pad", "mirror", "residual", "concat", "stop", "check", "pool", "call", "channels_first",
 )  # fmt: skip
 
 
@@ -275,11 +284,11 @@ class _Builder:
     def _pool(self, x: Any, step: dict[str, Any]) -> Any:
         import tensorflow as tf
 
-        pooled = tf.raw_ops.AvgPool if self.in_magnitudes else tf.raw_ops.MaxPool
-        given = {"value" if self.in_magnitudes else "input": x}
-        # The mean of nine magnitudes is at least a ninth of the largest.
-        scaled = {"value": 9 * x} if self.in_magnitudes else given
-        return pooled(**scaled, ksize=[1, 3, 3, 1], strides=[1, 1, 1, 1], padding="SAME")
+        window = {"ksize": [1, 3, 3, 1], "strides": [1, 1, 1, 1], "padding": "SAME"}
+        if self.in_magnitudes:
+            # The mean of nine magnitudes is at least a ninth of the largest.
+            return tf.raw_ops.AvgPool(value=9 * x, **window)
+        return tf.raw_ops.MaxPool(input=x, **window)
 
     def _pad(self, x: Any, step: dict[str, Any]) -> Any:
         import tensorflow as tf
@@ -299,6 +308,25 @@ class _Builder:
         return tf.raw_ops.MirrorPad(
             input=x, paddings=[[0, 0], [1, 1], [0, 0], [0, 0]], mode="SYMMETRIC"
         )
+
+    def _call(self, x: Any, step: dict[str, Any]) -> Any:
+        """A function that is called, and calls another."""
+        import tensorflow as tf
+
+        other = self.constant(int(x.shape[-1]))
+        self.roundings += 4
+        inner = tf.function(lambda a: tf.raw_ops.Mul(x=a, y=other))
+        return tf.function(lambda a: tf.raw_ops.AddV2(x=inner(a), y=other))(x)
+
+    def _channels_first(self, x: Any, step: dict[str, Any]) -> Any:
+        import tensorflow as tf
+
+        self.roundings += 4
+        turned = tf.transpose(x, [0, 3, 1, 2])
+        added = tf.raw_ops.BiasAdd(
+            value=turned, bias=self.constant(int(x.shape[-1])), data_format="NCHW"
+        )
+        return tf.transpose(added, [0, 2, 3, 1])
 
     def _residual(self, x: Any, step: dict[str, Any]) -> Any:
         import tensorflow as tf
@@ -330,6 +358,60 @@ def built(program: Program, *, in_magnitudes: bool = False) -> Built:
         if not outputs:
             outputs = [tf.identity(builder.made[-1]).name]
     return Built(graph.as_graph_def(), [f"{INPUT}:0"], outputs, builder.roundings + 8)
+
+
+def rewritten(
+    kind: Any,
+    definition: Any,
+    *,
+    inputs: tuple[str, ...] = (f"{INPUT}:0",),
+    outputs: tuple[str, ...] = ("y:0",),
+) -> Any:
+    """Return what a pass makes of a graph; None where it finds nothing to do. The graph given stays as it is."""
+    from strop.core.contracts import Unchanged
+    from strop.graph.frozen import read_graph
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = as_model(definition, inputs, outputs, Path(folder))
+        found = kind().apply(model, Bare(Path(folder)))
+        return None if isinstance(found, Unchanged) else read_graph(found.path)
+
+
+def as_model(
+    definition: Any, inputs: Sequence[str], outputs: Sequence[str], folder: Path
+) -> Model:
+    """Return a graph as a model on disk."""
+    path = folder / "drawn.pb"
+    path.write_bytes(definition.SerializeToString(deterministic=True))
+    placeholders = {node.name: node for node in definition.node if node.op == "Placeholder"}
+
+    def shape(name: str) -> tuple[int | None, ...]:
+        dimensions = placeholders[name.split(":")[0]].attr["shape"].shape.dim
+        return tuple(None if d.size < 0 else d.size for d in dimensions)
+
+    signature = Signature(
+        tuple(TensorSpec(name, shape(name), "float32") for name in inputs),
+        tuple(TensorSpec(name, (None,), "float32") for name in outputs),
+    )
+    binding = Binding.plain(signature, list(inputs), list(outputs))
+    return Model.at(Form.GRAPH_DEF, path, signature, binding)
+
+
+class Bare(Context):
+    """A context for passes that need nothing beside the model."""
+
+    seed, goal = 0, Goal()
+
+    def __init__(self, folder: Path) -> None:
+        self.workspace = Path(tempfile.mkdtemp(dir=folder))
+
+    calibration = training = property(lambda self: pytest.fail("it said that it needs no samples"))
+
+    def evaluate(self, model: Any, *tail: Any) -> Any:
+        pytest.fail("it said that it needs no samples")
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        pass
 
 
 def run(definition: Any, outputs: list[str], x: np.ndarray) -> list[np.ndarray]:

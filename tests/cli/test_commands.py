@@ -187,6 +187,38 @@ def test_one_model_is_held_to_another(folder, limit, code):
     assert "accuracy: 0." in done.stdout
 
 
+def test_a_few_samples_show_their_scores_where_labels_are_given(folder):
+    (folder / "labels.txt").write_text("yes\nno\nperhaps\n\n")
+    done = strop(
+        "verify", "dense.onnx", "dense.onnx", "--data", "data.npz", "--labels", "labels.txt", folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "sample 1, label:\n" in done.stdout
+    assert "sample 5, label:\n" in done.stdout
+    assert done.stdout.count("perhaps") == 5
+    assert "on 400 samples:\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (
+            "yes\nno\n",
+            "there are 2 labels, and no output scores so many classes: 'label' scores 3.",
+        ),
+        ("", "the labels 'labels.txt' name no class."),
+        (None, "the labels 'labels.txt' can't be read: "),
+    ],
+)
+def test_labels_of_another_model_are_refused(folder, labels, told):
+    if labels is not None:
+        (folder / "labels.txt").write_text(labels)
+    done = strop(
+        "verify", "dense.onnx", "dense.onnx", "--data", "data.npz", "--labels", "labels.txt", folder=folder,
+    )  # fmt: skip
+    refused(done, f"ParameterError: {told}")
+
+
 def test_inspect_tells_what_a_model_is_and_who_can_run_it(made_artifact):
     done = strop("inspect", "dense.onnx", folder=made_artifact)
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from strop.graph.frozen import read_graph
 from strop.graph.quiet import quiet
@@ -90,6 +91,27 @@ def test_the_cleaned_graph_goes_on_to_other_engines(folder, cleaned):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (folder / "on" / "certificate.json").exists()
+
+
+def test_a_photo_shows_both_graphs_scores_side_by_side(folder, cleaned):
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 16, 3)).astype("uint8")
+    Image.fromarray(pixels).save(folder / "photo.jpg")
+    (folder / "labels.txt").write_text("daisy\nrose\ntulip\n")
+
+    done = strop(
+        "verify", "retrained_graph.pb", "optimized_graph.pb", "--data", "photo.jpg", "--labels", "labels.txt",
+        "--inputs", "input", "--outputs", "final_result", "--input_mean=128", "--input_std=128", folder=folder,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    title, *rows, verdict = done.stdout.splitlines()[:5]
+    assert title.split() == ["retrained_graph.pb", "optimized_graph.pb"]
+    scores = {row.split()[0]: [float(score) for score in row.split()[1:]] for row in rows}
+    assert set(scores) == {"daisy", "rose", "tulip"}
+    assert all(one == pytest.approx(other, abs=1.1e-5) for one, other in scores.values())
+    assert sum(one for one, _ in scores.values()) == pytest.approx(1, abs=2e-5)
+    assert verdict.startswith("largest difference ")
+    assert verdict.endswith(": the same to 5 decimals")
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,12 @@ def test_images_without_folders_have_no_labels(tmp_path):
     assert found.notes == ()
 
 
+def test_one_image_is_one_sample_without_a_label(folder):
+    found = read(folder / "cat" / "a.png", signature())
+    assert reds(found.whole) == [11]
+    assert found.whole.targets == {}
+
+
 def test_an_image_of_another_size_is_resized_as_pillow_resizes(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 5, 3)).astype("uint8")
     Image.fromarray(pixels).save(tmp_path / "1.png")

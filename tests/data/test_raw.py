@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from strop.core.errors import SamplesError
+from strop.core.errors import ParameterError, SamplesError
 from strop.core.signature import Signature, TensorSpec
 from strop.data.raw import Preparation, Reader
 
@@ -43,6 +43,18 @@ def test_scaling_multiplies_every_value():
     np.testing.assert_array_equal(found, X.astype("float32") * np.float32(1 / 255))
 
 
+def test_mean_and_deviation_are_those_of_label_image():
+    found = Reader(PIXELS, Preparation(mean=128, deviation=64)).samples(X).inputs["image"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, (X.astype("float32") - 128) / 64)
+
+
+@pytest.mark.parametrize("deviation", [0.0, -1.0, float("nan")])
+def test_nothing_is_divided_by_no_deviation(deviation):
+    with pytest.raises(ParameterError, match="input_std must be above 0"):
+        Preparation(deviation=deviation)
+
+
 def test_many_samples_are_prepared_as_one_is():
     large = Signature((TensorSpec("image", (None, 64, 64, 3), "float32"),), PIXELS.outputs)
     few = np.random.default_rng(1).integers(0, 256, (7, 64, 64, 3)).astype("uint8")
@@ -69,7 +81,8 @@ def test_colours_are_not_prepared_where_there_are_none():
 def test_preparing_whole_numbers_is_refused_and_not_left_out_in_silence(preparation):
     assert refusal(X, signature=CODES, preparation=preparation) == (
         "scaling and preprocessing are for float inputs, and the model takes none: image: uint8[?,2,3,3].\n"
-        "Give the values as the model takes them, and leave --scale and --preprocess out."
+        "Give the values as the model takes them, and leave --scale, --input-mean, --input-std and "
+        "--preprocess out."
     )
 
 

@@ -1,12 +1,14 @@
 """Two models side by side: whose outputs are held against whose."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from strop.core.model import Form, Model
-from strop.core.samples import Samples, Splits
+from strop.core.samples import Samples
 from strop.core.signature import Signature, TensorSpec
 from strop.engine.verification import Opened, compare_answers, matched_by_place
 
@@ -32,13 +34,10 @@ def two_headed(path, *names):
 
 
 @pytest.fixture
-def splits(tmp_path):
-    def part(count):
-        x = np.random.default_rng(count).standard_normal((count, 2)).astype("float32")
-        return Samples({"x": x}, {})
-
-    Splits(part(0), part(4), part(8), part(8)).save(tmp_path / "splits")
-    return str(tmp_path / "splits")
+def samples(tmp_path):
+    x = np.random.default_rng(0).standard_normal((16, 2)).astype("float32")
+    Samples({"x": x}).save(tmp_path / "samples")
+    return str(tmp_path / "samples")
 
 
 @pytest.mark.parametrize(
@@ -50,15 +49,33 @@ def splits(tmp_path):
     ],
 )
 def test_outputs_are_matched_by_name_and_else_by_place_which_is_told(
-    tmp_path, splits, names, told
+    tmp_path, samples, names, told
 ):
     original = two_headed(tmp_path / "original.onnx", "left", "right")
     candidate = two_headed(tmp_path / "candidate.onnx", *names)
 
-    found = compare_answers(original, candidate, splits, None, 0.95, 0)
+    found = compare_answers(original, candidate, samples, None, 0.95, 0).fidelity
 
     assert [output.name for output in found.outputs] == ["left", "right"]
     assert found.max_abs == 0
     checks = matched_by_place(original.model.signature, candidate.model.signature)
     assert [check.found for check in checks] == told
     assert all(check.holds is None for check in checks)
+
+
+def test_the_first_samples_scores_are_given_side_by_side(tmp_path, samples):
+    original = two_headed(tmp_path / "original.onnx", "left", "right")
+    candidate = two_headed(tmp_path / "candidate.onnx", "right", "left")
+
+    found = compare_answers(original, candidate, samples, None, 0.95, 0).scores
+
+    assert [(one.sample, one.output) for one in found[:3]] == [
+        (0, "left"),
+        (0, "right"),
+        (1, "left"),
+    ]
+    assert len(found) == 10  # of five samples
+    x = Samples.load(Path(samples)).inputs["x"]
+    np.testing.assert_array_equal(found[2].before, x[1])
+    np.testing.assert_array_equal(found[2].after, x[1])
+    assert found[2].max_abs == 0

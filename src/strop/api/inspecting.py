@@ -13,8 +13,9 @@ from strop.core.errors import (
 )
 from strop.core.model import Model
 from strop.engine.executors.local import LocalExecutor
-from strop.engine.lanes import of_reading
+from strop.engine.lanes import CONVERTING, of_reading
 from strop.graph.describing import Description
+from strop.graph.supported_ops import Unsupported
 from strop.search.preparing import (
     read_source,
     unreadable,
@@ -30,23 +31,31 @@ class Inspection:
     Attributes:
         model: The model as it was read.
         description: Operations, parameters, multiply-accumulates.
-        engines: For each runtime, the conversions that lead to it; None where none does, with the reason beside.
+        engines: For each runtime by its title, the conversions that lead to it, or why none does.
+        unsupported: The nodes that the engine asked for can't run; None where none was asked for.
     """
 
     model: Model
     description: Description
     engines: dict[str, str]
+    unsupported: tuple[Unsupported, ...] | None = None
 
 
-def inspect(model: Any, *, request: Request | None = None) -> Inspection:
+def inspect(
+    model: Any, *, runtime: str | None = None, request: Request | None = None
+) -> Inspection:
     """Return what a model is and how each engine can be reached from it.
 
     Args:
         model: As for `optimize`.
+        runtime: An engine to ask, node by node, what it can't run: ``litert``, ``litert_select`` (with TensorFlow's
+            kernels), ``onnxruntime``, ``openvino``, ``xla``; of TensorFlow's own models. None asks none.
         request: What is said about the source; see `Request`.
 
     Raises:
         ModelError: If it can't be read.
+        ParameterError: If there is no such engine, or the model is none of TensorFlow's.
+        TrialError: If the engine's converter gives no answer.
     """
     asked = request or Request()
     with (
@@ -63,5 +72,12 @@ def inspect(model: Any, *, request: Request | None = None) -> Inspection:
             )
         except WorkerDiedError as error:
             raise unreadable(source.path, error) from None
+        unsupported = None
+        if runtime is not None:
+            unsupported = executor.call(
+                CONVERTING, "strop.graph.supported_ops:unsupported", source, runtime,
+                timeout_seconds=asked.step_seconds,
+            )  # fmt: skip
     space = Space(source.form, Effort.QUICK, {"cores": 1, "batch": asked.goal.batch})
-    return Inspection(source, description, space.reach())
+    nodes = None if unsupported is None else tuple(unsupported)
+    return Inspection(source, description, space.reach(), nodes)

@@ -26,7 +26,17 @@ from strop.search.events import Listener, StageStarted, ignore
 from strop.search.preparing import prepare
 from strop.search.request import Request
 
-PASSES = ("strip", "fold_batch_norm", "fold_constants", "merge_common", "arithmetic", "fuse")
+PASSES = (
+    "inline",
+    "strip",
+    "layout",
+    "fold_batch_norm",
+    "fold_constants",
+    "merge_common",
+    "arithmetic",
+    "fold_padding",
+    "fuse",
+)
 """What is done where nobody says otherwise, in this order."""
 
 _RUNTIME = "tensorflow"

@@ -15,12 +15,13 @@ from strop.core.errors import (
 )
 from strop.core.evaluation import Fidelity
 from strop.engine.executors.local import LocalExecutor
-from strop.engine.verification import Check, matched_by_place
+from strop.engine.verification import Check, Comparison, Scores, matched_by_place
 from strop.report.artifact import (
     REFERENCE,
     read_certificate,
 )
 from strop.search.preparing import (
+    gather_samples,
     read_samples,
 )
 from strop.search.request import Request
@@ -36,11 +37,13 @@ class Verdict:
         holds: Whether the candidate is within its limits.
         fidelity: How well it answers; None where only a certificate was checked.
         checks: What of an artifact was checked again; of two models, which names were matched by place.
+        scores: What two models answer to the first five samples, for each output that scores classes.
     """
 
     holds: bool
     fidelity: Fidelity | None
     checks: tuple[Check, ...] = ()
+    scores: tuple[Scores, ...] = ()
 
 
 def verify(
@@ -55,13 +58,15 @@ def verify(
 ) -> Verdict:
     """Hold a candidate's answers to the original's; or, with one artifact alone, the artifact to its certificate.
 
+    Two models are compared on all samples that are given (those for testing, where the source tells).
+
     Of a lone artifact the digests, the signature and the reference outputs are checked again; with samples that
     have targets its quality too, beside the figure of the original that the certificate tells.
 
     Args:
         original: A model as for `optimize`; or the folder of an artifact.
         candidate: Another model, or the folder of an artifact; None to check the artifact `original`.
-        samples: As for `optimize`; inputs are made up where None.
+        samples: As for `optimize`, or one image; inputs are made up where None.
         max_drop: The most that quality may drop; 0.01 where neither limit is given, and the certificate's own
             for a lone artifact.
         tolerance: The largest absolute difference of any output; of the reference outputs for a lone artifact.
@@ -97,14 +102,15 @@ def verify(
             opened_model(model, asked, Path(scratch) / name, executor, as_shipped=False)
             for name, model in (("original", original), ("candidate", candidate))
         )
-        place = read_samples(samples, first.model, asked, Path(scratch), executor)
-        fidelity = executor.call(
+        place = gather_samples(samples, first.model, asked, Path(scratch), executor)
+        found: Comparison = executor.call(
             "compare", "strop.engine.verification:compare_answers",
             first, second, str(place), metric, asked.goal.confidence or 0.95, asked.seed,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
     told = matched_by_place(first.model.signature, second.model.signature)
-    return Verdict(_within(fidelity, max_drop, tolerance), fidelity, tuple(told))
+    holds = _within(found.fidelity, max_drop, tolerance)
+    return Verdict(holds, found.fidelity, tuple(told), found.scores)
 
 
 def _within(fidelity: Fidelity, max_drop: float | None, tolerance: float | None) -> bool:

@@ -37,6 +37,15 @@ _SAMPLES = (
     ),
     click.option("--scale", help="factor for float inputs, e.g. 1/255"),
     click.option(
+        "--input-mean", "--input_mean", type=float, help="taken off float inputs, e.g. 128"
+    ),
+    click.option(
+        "--input-std",
+        "--input_std",
+        type=float,
+        help="what float inputs less their mean are divided by, e.g. 128",
+    ),
+    click.option(
         "--preprocess",
         type=click.Choice(["tf", "torch", "caffe"]),
         help="Keras' preprocess_input mode, for pixels 0..255",
@@ -123,7 +132,9 @@ def options_of(given: dict[str, Any]) -> Options:
 
 def preparation_of(given: dict[str, Any]) -> Preparation:
     """Return what is to be done to inputs."""
-    return Preparation(_factor(given["scale"]), given["preprocess"])
+    return Preparation(
+        _factor(given["scale"]), given["preprocess"], given["input_mean"], given["input_std"]
+    )
 
 
 def seconds_of(text: str | None) -> float | None:

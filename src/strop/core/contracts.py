@@ -204,6 +204,8 @@ class Pass(PlugIn, abc.ABC):
         gives: The form of what it returns; None for the form it was given.
         needs: What it needs beside the model.
         exactness: How the function computed may change.
+        is_idempotent: Whether a second application finds nothing to do.
+        never_grows: Whether a graph never has more nodes afterwards.
         computes_in_integers: Whether what it treats computes in integers afterwards.
         price: What it costs at each call, in words for where it does not pay; lower case, no full stop. Empty
             where nothing is known beforehand.
@@ -217,6 +219,8 @@ class Pass(PlugIn, abc.ABC):
     gives: ClassVar[Form | None] = None
     needs: ClassVar[Needs] = Needs.NOTHING
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    is_idempotent: ClassVar[bool] = False
+    never_grows: ClassVar[bool] = False
     computes_in_integers: ClassVar[bool] = False
     price: ClassVar[str] = ""
     after: ClassVar[tuple[str, ...]] = ()

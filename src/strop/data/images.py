@@ -1,4 +1,4 @@
-"""Samples in a folder of images with a folder a class."""
+"""Samples in a folder of images with a folder a class, or in one image alone."""
 
 from __future__ import annotations
 
@@ -49,10 +49,19 @@ def read_images(path: Path, reader: Reader) -> RawSamples:
     pixels = np.empty((len(chosen), *size), np.uint8)
     for place, index in enumerate(chosen):
         pixels[place] = decode(files[index][0], size)
-    if has_channels_first(reader.signature.inputs[0]):
-        pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 1))
     labels = np.array([files[index][1] for index in chosen], np.int64) if labelled else None
-    return RawSamples(whole=reader.samples(pixels, labels), notes=tuple(notes))
+    return RawSamples(whole=reader.samples(_placed(pixels, reader), labels), notes=tuple(notes))
+
+
+def read_image(file: Path, reader: Reader) -> RawSamples:
+    """Return the one sample in an image, resized to the input; it has no target.
+
+    Raises:
+        SamplesError: If it can't be read, or the input takes no image.
+    """
+    return RawSamples(
+        whole=reader.samples(_placed(decode(file, _size_of_input(reader))[None], reader))
+    )
 
 
 def decode(file: Path, size: Sequence[int]) -> NDArray[np.uint8]:
@@ -76,6 +85,13 @@ def decode(file: Path, size: Sequence[int]) -> NDArray[np.uint8]:
     except Exception as error:  # noqa: BLE001
         raise SamplesError(f"the image '{file}' can't be read: {error}") from None
     return np.asarray(resized, np.uint8).reshape(height, width, channels)
+
+
+def _placed(pixels: NDArray[np.uint8], reader: Reader) -> NDArray[np.uint8]:
+    """Return images with their channels where the input has them."""
+    if not has_channels_first(reader.signature.inputs[0]):
+        return pixels
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 1))
 
 
 def _check_number_of(folders: Sequence[Path], path: Path, reader: Reader) -> None:

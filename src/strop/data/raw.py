@@ -19,6 +19,7 @@ MOST_SAMPLES = 20_000
 MOST_BYTES = 2_000_000_000
 """The most that those may come to, as the model takes them: they are in memory while they are split."""
 
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PART = 2**22  # values that are prepared at once, in float32 16 MB
 
 
@@ -45,14 +46,20 @@ class Preparation:
 
     Attributes:
         scale: A factor (``1/255``); None for none.
+        mean: What is taken off then; None for nothing.
+        deviation: What that is divided by; None for 1.
         mode: One of Keras' `preprocess_input` modes, for pixels in 0..255: ``tf`` (to −1..1), ``torch``
             (to 0..1, then ImageNet's mean and deviation), ``caffe`` (to BGR, less ImageNet's mean); or None.
     """
 
     scale: float | None = None
     mode: str | None = None
+    mean: float | None = None
+    deviation: float | None = None
 
     def __post_init__(self) -> None:
+        if self.deviation is not None and not self.deviation > 0:
+            raise ParameterError(f"input_std must be above 0, not {self.deviation:g}")
         if self.mode is not None and self.mode not in PREPROCESSING:
             raise ParameterError(
                 f"preprocess must be one of {', '.join(PREPROCESSING)}, not {self.mode!r}"
@@ -67,12 +74,15 @@ class Preparation:
         """Return `array` prepared; the same object where there is nothing to do."""
         if self.scale is not None:
             array = (array.astype(np.float32) * np.float32(self.scale)).astype(np.float32)
+        if self.mean is not None or self.deviation is not None:
+            mean, deviation = np.float32(self.mean or 0.0), np.float32(self.deviation or 1.0)
+            array = (array.astype(np.float32) - mean) / deviation
         if self.mode == "tf":
             array = array.astype(np.float32) / np.float32(127.5) - np.float32(1)
         elif self.mode == "torch":
-            mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-            array = (array.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(
-                deviation, np.float32
+            array = array.astype(np.float32) / 255
+            array = (array - np.array(_IMAGENET_MEAN, np.float32)) / np.array(
+                _IMAGENET_DEVIATION, np.float32
             )
         elif self.mode == "caffe":
             array = array.astype(np.float32)[..., ::-1] - np.array(
@@ -131,7 +141,8 @@ class Reader:
             message(
                 "scaling and preprocessing are for float inputs, and the model takes none: "
                 f"{', '.join(map(str, self.signature.inputs))}.",
-                "Give the values as the model takes them, and leave --scale and --preprocess out.",
+                "Give the values as the model takes them, and leave --scale, --input-mean, --input-std and "
+                "--preprocess out.",
             )
         )
 

@@ -16,7 +16,7 @@ from strop.data.datasets import (
     read_function,
     read_object,
 )
-from strop.data.images import SUFFIXES, read_images
+from strop.data.images import SUFFIXES, read_image, read_images
 from strop.data.npz import read_npz
 from strop.data.raw import Preparation, RawSamples, Reader
 
@@ -27,7 +27,7 @@ def read(
     """Return the samples in `source`, fitted to `signature`.
 
     Args:
-        source: A path (``.npz``, ``.npy``, a folder of images, a saved `tf.data` dataset),
+        source: A path (``.npz``, ``.npy``, a folder of images or one image, a saved `tf.data` dataset),
             ``package.module:function``, or Python objects (arrays, ``(x, y)``, a dict, a dataset).
         signature: The model's.
         preparation: What is done to float inputs before the model sees them.
@@ -61,13 +61,7 @@ def read(
     if path.suffix in (".npz", ".npy"):
         return read_npz(path, reader)
     if path.suffix.lower() in SUFFIXES:
-        raise SamplesError(
-            message(
-                f"'{source}' is one image.",
-                "A folder of them is needed, with a folder a class where there are classes.",
-                next_step=f"--data {path.parent}",
-            )
-        )
+        return read_image(path, reader)
     raise SamplesError(
         message(
             f"'{source}' has a suffix that is not known.",

@@ -1,4 +1,4 @@
-"""Dividing samples into the four parts that never overlap; and making some up where there are none."""
+"""Dividing samples into the four parts that never overlap, or not at all; and making some up where there are none."""
 
 from __future__ import annotations
 
@@ -62,6 +62,13 @@ def split(raw: RawSamples, *, seed: int) -> Splits:
         chosen |= {name: raw.test.take(index[:MOST_JUDGED]) for name, index in second.items()}
     train, calibrate, select, confirm = (chosen[name] for name in SPLITS)
     return Splits(train, calibrate, select, confirm, notes=(*told, *_notes(chosen)))
+
+
+def undivided(raw: RawSamples) -> Samples:
+    """Return what can be judged on where nothing is made or chosen: all samples, or those for testing."""
+    samples = raw.test if raw.whole is None else raw.whole
+    assert samples is not None  # noqa: S101 - a source gives a whole, or both parts
+    return samples
 
 
 def _capped(

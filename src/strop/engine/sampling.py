@@ -1,4 +1,4 @@
-"""Drawing the user's samples once: read, fitted, split, and written where workers can map them."""
+"""The user's samples read, fitted, split or left whole, and written where workers can map them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from strop.core.samples import Splits
 from strop.data.datasets import is_dataset_folder
 from strop.data.raw import Preparation
 from strop.data.reading import read
-from strop.data.splitting import split, synthesize
+from strop.data.splitting import split, synthesize, undivided
 from strop.engine.store import draft_in, no_room, sweep_drafts
 
 _DRAWN = "drawn"
+_WHOLE = "whole"
 
 
 def draw(source: object, model: Model, preparation: Preparation, seed: int, folder: Path) -> Path:
@@ -59,6 +60,36 @@ def draw(source: object, model: Model, preparation: Preparation, seed: int, fold
         target = _written(splits, folder)
         if key:
             _remember(folder, key, target)
+    except OSError as error:
+        raise no_room(folder, error) from None
+    return target
+
+
+def gather(
+    source: object, model: Model, preparation: Preparation, seed: int, folder: Path
+) -> Path:
+    """Return the folder beneath `folder` that all of `source` was written to that can be judged on, undivided.
+
+    For work that makes and chooses nothing, so that no sample need be kept from it.
+
+    Args:
+        source: As for `draw`.
+        model: As for `draw`.
+        preparation: As for `draw`.
+        seed: For inputs that are made up.
+        folder: Whatever was gathered there before is written over.
+
+    Raises:
+        SamplesError: If the samples can't be read or don't fit.
+        OutputError: If there is no room.
+    """
+    if source is None:
+        samples = synthesize(model.signature, seed=seed).confirm
+    else:
+        samples = undivided(read(source, model.signature, preparation))
+    target = folder / _WHOLE
+    try:
+        samples.save(target)
     except OSError as error:
         raise no_room(folder, error) from None
     return target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from strop.numerics.similarity import max_abs_difference, relative_error
 # A finished artifact on another machine may run other kernels of the same engine, in another order and, for integer
 # models, one code apart: far below this. A file of another model is far above.
 LARGEST_REFERENCE_ERROR = 0.05
+_MOST_SCORED = 5
 
 
 @dataclass(frozen=True)
@@ -46,36 +47,81 @@ class Opened:
         return registry.runtimes.get(self.runtime).from_settings(self.settings).open(self.model)
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What two models answer to one sample, in an output that scores classes.
+
+    Attributes:
+        sample: The sample's place, from 0.
+        output: The output's name.
+        before: The original's score of each class.
+        after: The candidate's.
+    """
+
+    sample: int
+    output: str
+    before: NDArray[Any]
+    after: NDArray[Any]
+
+    @property
+    def max_abs(self) -> float:
+        """The largest difference of any score."""
+        return max_abs_difference(self.before, self.after)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models' answers side by side.
+
+    Attributes:
+        fidelity: How well the candidate answers on all samples.
+        scores: What both answer to the first few samples, an entry for each output that scores classes.
+    """
+
+    fidelity: Fidelity
+    scores: tuple[Scores, ...]
+
+
 def compare_answers(
     original: Opened,
     candidate: Opened,
-    splits: str,
+    samples: str,
     metric: str | None,
     confidence: float,
     seed: int,
-) -> Fidelity:
-    """Return how well `candidate` answers beside `original`, on all samples that are for judging.
+) -> Comparison:
+    """Return how well `candidate` answers beside `original`, on all samples in the folder `samples`.
 
     Inputs and outputs are matched by name, or by place where names differ.
 
     Raises:
         SamplesError: If the candidate takes other shapes, or gives others.
     """
-    parts = Splits.load(Path(splits))
-    samples = _joined(parts.select, parts.confirm)
+    given = Samples.load(Path(samples))
     with original.open() as predictor:
-        reference = predict_all(predictor, samples)
+        reference = predict_all(predictor, given)
     signature = original.model.signature
     with candidate.open() as predictor:
-        found = predict_all(predictor, _renamed(samples, signature, candidate.model.signature))
+        found = predict_all(predictor, _renamed(given, signature, candidate.model.signature))
     found = _in_order_of(signature, candidate.model.signature, found)
     _check_shapes(reference, found, signature)
-    questions = choose_metrics(metric, reference, samples.targets, signature)
-    return judge(
-        reference, found, samples.targets,
-        signature=signature, questions=questions, split="select and confirm",
+    questions = choose_metrics(metric, reference, given.targets, signature)
+    fidelity = judge(
+        reference, found, given.targets,
+        signature=signature, questions=questions, split="all of them",
         confidence=confidence, seed=seed,
     )  # fmt: skip
+    return Comparison(fidelity, tuple(_scores(reference, found, signature)))
+
+
+def _scores(
+    reference: list[NDArray[Any]], found: list[NDArray[Any]], signature: Signature
+) -> Iterator[Scores]:
+    """Yield both models' scores of the first samples, of each output that has a number for each class."""
+    for sample in range(min(len(reference[0]), _MOST_SCORED)):
+        for spec, before, after in zip(signature.outputs, reference, found, strict=True):
+            if before.ndim == 2 and before.shape[1] > 1:
+                yield Scores(sample, spec.name, before[sample], after[sample])
 
 
 def _joined(one: Samples, other: Samples) -> Samples:

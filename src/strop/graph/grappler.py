@@ -10,7 +10,12 @@ _CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
 def grappled(
-    definition: Any, keep: Iterable[str], optimizers: Sequence[str], *, iterations: int = 2
+    definition: Any,
+    keep: Iterable[str],
+    optimizers: Sequence[str],
+    *,
+    iterations: int = 2,
+    channels_last: bool = False,
 ) -> Any:
     """Return a graph as Grappler rewrites it; what it cannot improve is returned as it is.
 
@@ -19,9 +24,10 @@ def grappled(
         keep: Names of nodes that stay, under their names.
         optimizers: Grappler's names of them, in order.
         iterations: How often all of them are run at most.
+        channels_last: Whether ``layout`` is to write channels-first layers for channels-last data.
     """
     import tensorflow as tf
-    from tensorflow.core.protobuf import config_pb2
+    from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
     from tensorflow.python.grappler import tf_optimizer
 
     placed = type(definition)()
@@ -37,6 +43,8 @@ def grappled(
     rewriting.optimizers.extend(optimizers)
     rewriting.min_graph_nodes = -1  # small graphs are worth it too
     rewriting.meta_optimizer_iterations = iterations
+    if channels_last:
+        rewriting.cpu_layout_conversion = rewriter_config_pb2.RewriterConfig.NCHW_TO_NHWC
     found = tf_optimizer.OptimizeGraph(config, meta)
     for node in found.node:
         node.device = ""

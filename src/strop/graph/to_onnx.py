@@ -36,6 +36,15 @@ def to_onnx(
     Raises:
         ValueError: If tf2onnx left operations behind that ONNX does not have.
     """
+    _write(_converted(graph, names, opset), path, batch)
+
+
+def foreign_nodes(graph: FrozenGraph, *, opset: int = 18) -> list[Any]:
+    """Return the nodes of `graph` that tf2onnx has nothing of ONNX for, with the names that they have there."""
+    return _foreign(_converted(graph, (graph.inputs, graph.outputs), opset))
+
+
+def _converted(graph: FrozenGraph, names: tuple[Sequence[str], Sequence[str]], opset: int) -> Any:
     import tf2onnx
 
     definition = type(graph.definition)()
@@ -54,7 +63,7 @@ def to_onnx(
         )
         return proto
 
-    _write(_patiently(convert), path, batch)
+    return _patiently(convert)
 
 
 def litert_to_onnx(source: Path, path: Path, *, opset: int, batch: int | None) -> None:
@@ -140,19 +149,23 @@ def _name_constants(graph: Any) -> None:
 
 def _refuse_foreign(proto: Any) -> None:
     """Raise for operations that ONNX does not have: tf2onnx logs them and writes the file all the same."""
+    unknown = {node.op_type for node in _foreign(proto)}
+    if unknown:
+        raise ValueError(f"unsupported operations: {', '.join(sorted(unknown))}")
+
+
+def _foreign(proto: Any) -> list[Any]:
     import onnx
 
     version = next(
         entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")
     )
-    unknown = {
-        node.op_type
+    return [
+        node
         for node in _all_nodes(proto.graph)
         if node.domain not in ("", "ai.onnx", "ai.onnx.ml")
         or not onnx.defs.has(node.op_type, max_inclusive_version=version)
-    }
-    if unknown:
-        raise ValueError(f"unsupported operations: {', '.join(sorted(unknown))}")
+    ]
 
 
 def _all_nodes(graph: Any) -> Iterator[Any]:

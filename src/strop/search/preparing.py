@@ -194,15 +194,29 @@ def read_samples(
     samples: Any, source: Model, asked: Request, folder: Path, executor: LocalExecutor
 ) -> Path:
     """Return the folder of the splits; samples that are named by a path or function are read in a worker."""
-    if samples is None or not isinstance(samples, str | Path):
-        from strop.engine.sampling import draw
+    return _sampled("draw", samples, source, asked, folder, executor)
 
-        return draw(samples, source, asked.preparation, asked.seed, folder / "samples")
+
+def gather_samples(
+    samples: Any, source: Model, asked: Request, folder: Path, executor: LocalExecutor
+) -> Path:
+    """Return the folder of the samples undivided, read as `read_samples` reads them."""
+    return _sampled("gather", samples, source, asked, folder, executor)
+
+
+def _sampled(
+    way: str, samples: Any, source: Model, asked: Request, folder: Path, executor: LocalExecutor
+) -> Path:
+    given = (source, asked.preparation, asked.seed, folder / "samples")
+    place: Path
+    if samples is None or not isinstance(samples, str | Path):
+        from strop.engine import sampling
+
+        place = getattr(sampling, way)(samples, *given)
+        return place
     try:
-        place: Path = executor.call(
-            of_reading(source.form),
-            "strop.engine.sampling:draw",
-            str(samples), source, asked.preparation, asked.seed, folder / "samples",
+        place = executor.call(
+            of_reading(source.form), f"strop.engine.sampling:{way}", str(samples), *given,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
     except (WorkerDiedError, StepTimeoutError) as error:

@@ -202,3 +202,40 @@ def test_a_graph_with_a_fixed_batch_says_so(tmp_path):
         "(input: float32[1,128,128,3]) -> (final_result: float32[1,6])"
     )
     assert model.binding.batch == 1
+
+
+def test_a_graph_of_more_than_a_protocol_buffer_holds_is_said_to_be(tmp_path):
+    path = tmp_path / "model.pb"
+    with path.open("wb") as file:
+        file.truncate(2**31)  # sparse: it takes no room
+
+    with pytest.raises(ModelError) as caught:
+        read(path, tmp_path)
+
+    assert str(caught.value).startswith(
+        f"'{path}' has 2.1 GB, and a GraphDef can't have more than 2 GB.\n"
+    )
+
+
+def test_a_graph_in_a_circle_is_refused(tmp_path):
+    graph = v1.GraphDef()
+    for name, reads in (("a", "b"), ("b", "a")):
+        node = graph.node.add(name=name, op="Relu", input=[reads])
+        node.attr["T"].type = tf.float32.as_datatype_enum
+    (tmp_path / "model.pb").write_bytes(graph.SerializeToString())
+
+    with pytest.raises(ModelError, match="circle"):
+        read(tmp_path / "model.pb", tmp_path, Options(inputs=("a",), outputs=("b",)))
+
+
+def test_an_output_may_be_an_input_too(tmp_path):
+    def build():
+        x = v1.placeholder(tf.float32, [None, 3], "x")
+        tf.add(x, 1.0, name="y")
+
+    path = write(tmp_path / "model.pb", build)
+    model = read(path, tmp_path, Options(inputs=("x",), outputs=("x", "y")))
+
+    given, more = answers(model, np.ones((1, 3), np.float32))
+    assert given.tolist() == [[1.0, 1.0, 1.0]]
+    assert more.tolist() == [[2.0, 2.0, 2.0]]

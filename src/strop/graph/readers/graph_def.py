@@ -24,6 +24,7 @@ _NO_OUTPUTS = frozenset(
         "RestoreV2", "SaveV2", "ScalarSummary", "ShardedFilename",
     }
 )  # fmt: skip
+_MOST_BYTES = 2**31 - 1  # a protocol buffer holds no more
 _PIPELINES = ("Iterator", "Dataset", "Queue")
 _VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
 
@@ -60,6 +61,14 @@ def _parsed(path: Path) -> Any:
     import tensorflow as tf
     from google.protobuf import text_format
 
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise ModelError(
+            message(
+                f"'{path}' has {size / 1e9:.1f} GB, and a GraphDef can't have more than 2 GB.",
+                "A SavedModel keeps its weights beside the graph and may be as large as it needs to be.",
+            )
+        )
     definition = tf.compat.v1.GraphDef()
     if path.suffix == ".pbtxt":
         text_format.Parse(path.read_text(), definition)

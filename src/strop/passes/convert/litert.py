@@ -39,7 +39,7 @@ class ConvertToLiteRT(Pass):
         from strop.graph.frozen import frozen_of
         from strop.graph.litert import to_litert
         from strop.graph.quiet import quiet
-        from strop.graph.refusal import refusal
+        from strop.graph.supported_ops import refusal_of
 
         batch = self.batch or model.binding.batch
         path = context.workspace / "model.tflite"
@@ -52,5 +52,5 @@ class ConvertToLiteRT(Pass):
             except Exception as error:
                 if "TensorListReserve" in str(error):
                     raise ConversionError(_LOOP) from error
-                raise refusal("the LiteRT converter", error) from error
+                raise refusal_of("the LiteRT converter", error, model, "litert") from error
         return model.derive(self, Form.LITERT, path, binding)

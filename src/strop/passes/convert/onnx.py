@@ -34,7 +34,7 @@ class ConvertToONNX(Pass):
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the ONNX file."""
         from strop.graph.quiet import quiet
-        from strop.graph.refusal import refusal
+        from strop.graph.supported_ops import refusal_of
 
         path, batch = context.workspace / "model.onnx", self.batch or model.binding.batch
         with quiet():
@@ -42,7 +42,7 @@ class ConvertToONNX(Pass):
                 binding = self._converted(model, path, batch)
             # tf2onnx lets errors of every kind through.
             except Exception as error:
-                raise refusal("tf2onnx", error) from error
+                raise refusal_of("tf2onnx", error, model, "onnxruntime") from error
         return model.derive(self, Form.ONNX, path, binding)
 
     def _converted(self, model: Model, path: Path, batch: int | None) -> Binding:

@@ -35,7 +35,7 @@ class ConvertToOpenVINO(Pass):
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the intermediate representation."""
         from strop.graph.quiet import quiet
-        from strop.graph.refusal import refusal
+        from strop.graph.supported_ops import refusal_of
 
         path = context.workspace / "model.xml"
         with quiet():
@@ -53,7 +53,7 @@ class ConvertToOpenVINO(Pass):
                 raise
             # OpenVINO raises errors of kinds of its own.
             except Exception as error:
-                raise refusal("OpenVINO", error) from error
+                raise refusal_of("OpenVINO", error, model, "openvino") from error
         return model.derive(self, Form.OPENVINO, path, binding)
 
 

@@ -25,6 +25,8 @@ class FoldConstants(Pass):
     takes = frozenset({Form.GRAPH_DEF})
     requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
+    is_idempotent = True
+    never_grows = True
     effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
     loads_tensorflow = True
 

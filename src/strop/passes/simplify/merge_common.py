@@ -25,6 +25,8 @@ class MergeCommon(Pass):
     takes = frozenset({Form.GRAPH_DEF})
     requires = (TENSORFLOW,)
     exactness = Exactness.EXACT
+    is_idempotent = True
+    never_grows = True
     effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
     loads_tensorflow = True
 

@@ -42,13 +42,16 @@ class Strip(Pass):
     Before:  DecodeJpeg ── x ── Identity ── Conv2D ── Dropout ── CheckNumerics ── y;   y ── ScalarSummary;   Assert ┄ y
     After:   x(Placeholder) ── Conv2D ── y
 
-    Dropout that was left on is left out too, which the model's notes tell: answers are then the same at each call.
+    Dropout that was left on is left out too, which the model's notes tell: what the graph answered differed from call
+    to call and is the same at each afterwards, so that there was nothing to be exact to.
     Where nodes steer which others run (TensorFlow 1's loops and branches), all waiting for each other stays.
     """
 
     takes = frozenset({Form.GRAPH_DEF})
     requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
+    is_idempotent = True
+    never_grows = True
     effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
     loads_tensorflow = True
 
