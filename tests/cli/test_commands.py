@@ -61,6 +61,23 @@ def test_an_artifact_alone_is_judged_on_samples_by_its_certificate(folder):
     assert "within the limits" in done.stdout
 
 
+def test_an_artifact_is_held_to_what_its_certificate_tells_of_the_same_samples(folder):
+    """A limit was held on more samples than those that the certificate tells of."""
+    file = folder / "best" / "certificate.json"
+    certificate = json.loads(file.read_text())
+    fidelity = certificate["fidelity"]
+    fidelity["baseline_metric"]["value"] = fidelity["metric"]["value"] + 0.07  # the limit is 0.05
+    fidelity["drop"]["value"] = 0.07
+    file.write_text(json.dumps(certificate))
+
+    done = strop("verify", "best", "--data", "data.npz", folder=folder)
+    asked = strop("verify", "best", "--data", "data.npz", "--max-drop", "0.05", folder=folder)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "limit 0.07" in done.stdout
+    assert asked.returncode == 1, asked.stdout
+
+
 def test_an_artifact_that_answers_other_samples_worse_fails(folder):
     data = samples(folder, right=0.6, name="worse.npz")
     done = strop("verify", "best", "--data", data, folder=folder)

@@ -1,6 +1,8 @@
 """`strop graph`: a frozen graph cleaned under the flags that people have in their scripts."""
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,10 @@ from PIL import Image
 from strop.graph.frozen import read_graph
 from strop.graph.quiet import quiet
 from tests.cli.test_bad_input import strop
+
+
+DATA = Path(os.environ.get("STROP_DATA", Path(__file__).parents[3] / "shared" / "data"))
+RETRAINED = DATA / "models" / "frozen_graphs" / "mobilenet_v1_0.25_128"
 
 
 def written_norm(x):
@@ -81,16 +87,17 @@ def test_what_was_before_the_input_and_what_only_training_needs_is_gone(folder, 
     assert {"input", "final_result"} <= {node.name for node in after.node}
 
 
-def test_the_cleaned_graph_goes_on_to_other_engines(folder, cleaned):
-    (folder / "on.toml").write_text(
-        'strop = 1\n[[step]]\npass = "convert.litert"\nbatch = 1\n[runtime]\nname = "litert"\n'
+@pytest.mark.parametrize("engine", ["litert", "openvino"])
+def test_the_cleaned_graph_goes_on_to_other_engines(folder, cleaned, engine):
+    (folder / f"{engine}.toml").write_text(
+        f'strop = 1\n[[step]]\npass = "convert.{engine}"\n[runtime]\nname = "{engine}"\n'
     )
     done = strop(
-        "apply", "on.toml", "optimized_graph.pb", "--inputs", "input", "--outputs", "final_result",
-        "--output", "on", folder=folder,
+        "apply", f"{engine}.toml", "optimized_graph.pb", "--inputs", "input", "--outputs", "final_result",
+        "--output", engine, folder=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (folder / "on" / "certificate.json").exists()
+    assert (folder / engine / "certificate.json").exists()
 
 
 def test_a_photo_shows_both_graphs_scores_side_by_side(folder, cleaned):
@@ -130,3 +137,71 @@ def test_what_can_not_be_done_is_said_before_any_work(folder, tmp_path, given, t
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(p.name for p in copied.iterdir()) == sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.slow
+def test_a_saved_model_of_several_signatures_is_cleaned_by_the_one_that_is_named(tmp_path):
+    class Two(tf.Module):
+        def __init__(self):
+            self.weight = tf.Variable(np.eye(3, dtype="float32"))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+        def once(self, x):
+            return {"y": tf.identity(tf.matmul(x, self.weight))}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+        def twice(self, x):
+            return {"y": tf.nn.relu(2.0 * tf.matmul(x, self.weight))}
+
+    made = Two()
+    tf.saved_model.save(made, str(tmp_path / "saved"), {"once": made.once, "twice": made.twice})
+
+    unnamed = strop("graph", "--input", "saved", "--output", "clean.pb", folder=tmp_path)
+    assert unnamed.returncode == 2
+    assert "Its signatures: once, twice." in unnamed.stderr
+    assert "--signature once" in unnamed.stderr
+
+    named = strop(
+        "graph",
+        "--input",
+        "saved",
+        "--output",
+        "clean.pb",
+        "--signature",
+        "twice",
+        folder=tmp_path,
+    )
+    assert named.returncode == 0, named.stderr
+    assert "outputs are the same to 5 decimals" in named.stdout
+    operations = {node.op for node in read_graph(tmp_path / "clean.pb").node}
+    assert operations & {"Relu", "_FusedMatMul"}
+    assert not any("Variable" in operation or "Call" in operation for operation in operations)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RETRAINED.exists(), reason=f"there is no {RETRAINED}")
+def test_a_retrained_classifier_is_cleaned_verified_and_taken_on_to_other_engines(tmp_path):
+    ends = ("--inputs", "input", "--outputs", "final_result")
+    done = strop(
+        "graph", "--input", RETRAINED / "retrained_graph.pb", "--output", "optimized_graph.pb",
+        "--input_names", "input", "--output_names", "final_result", folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "outputs are the same to 5 decimals" in done.stdout
+
+    done = strop(
+        "verify", RETRAINED / "retrained_graph.pb", "optimized_graph.pb", *ends,
+        "--data", RETRAINED / "classify1.jpg", "--labels", RETRAINED / "retrained_labels.txt",
+        "--input_mean", "128", "--input_std", "128", folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ": the same to 5 decimals" in done.stdout
+
+    done = strop(
+        "optimize", "optimized_graph.pb", *ends, "--effort", "quick", "--runtime", "litert", "--runtime", "openvino",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    trials = (tmp_path / "optimized_graph-strop" / "trials.csv").read_text()
+    for engine in ("litert", "openvino"):
+        assert f"kept,convert.{engine}" in trials or f"best,convert.{engine}" in trials

@@ -98,6 +98,35 @@ def test_with_a_confidence_the_upper_bound_counts():
     )
 
 
+@pytest.mark.parametrize(
+    ("here", "low", "chosen", "told"),
+    [
+        (0.015, -0.01, -0.010, None),  # 0.0025 on all of them
+        (0.015, -0.01, 0.009, "accuracy drops by 0.012, more than the limit 0.01"),
+        (0.000, -0.01, 0.030, "accuracy drops by 0.015, more than the limit 0.01"),
+        (0.030, 0.012, -0.030, "accuracy drops by 0.03, more than the limit 0.01"),  # proved
+    ],
+)
+def test_what_a_model_was_chosen_on_counts_too_but_against_a_proof(here, low, chosen, told):
+    found = replace(fidelity(here), drop=Measurement(here, "", low, 0.05, 100))
+    goal = Goal(max_drop=0.01)
+    assert goal.shortfall(found, fidelity(chosen)) == told
+    strict = Goal(max_drop=0.01, confidence=0.95)
+    assert strict.shortfall(found, fidelity(chosen)) is not None
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=30), st.data())
+def test_the_drop_on_two_sets_of_samples_is_that_on_all(lost, data):
+    parted = data.draw(st.integers(1, len(lost) - 1))
+
+    def on(samples):
+        value = sum(samples) / len(samples)
+        return replace(fidelity(), drop=Measurement(value, "", 0.0, 1.0, 1), samples=len(samples))
+
+    one, other = on(lost[:parted]), on(lost[parted:])
+    assert one.drop_with(other) == pytest.approx(sum(lost) / len(lost))
+
+
 def test_nobody_is_held_to_less_than_the_originals_own_noise():
     assert Goal(max_drop=0.0).shortfall(fidelity(0.02, floor=0.02)) is None
 

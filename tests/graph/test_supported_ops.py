@@ -48,7 +48,9 @@ def test_each_node_is_told_by_its_name(tmp_path, target):
 
 def test_litert_has_more_with_tensorflows_kernels(tmp_path):
     model = written(tmp_path, odd)
-    with_select = {one.operation for one in unsupported(model, "litert") if "select" in one.instead}
+    with_select = {
+        one.operation for one in unsupported(model, "litert") if "select" in one.instead
+    }
     assert with_select == {"CumulativeLogsumexp"}
     assert [one.operation for one in unsupported(model, "litert_select")] == ["Digamma"]
 

@@ -92,6 +92,16 @@ def test_the_size_of_the_original_is_told_as_far_as_it_was_counted(counted, said
     assert said in markdown(replace(found, baseline=original), circumstances())
 
 
+def test_a_drop_above_the_limit_on_the_unseen_samples_alone_is_told():
+    found = outcome()
+    unseen = fidelity(0.015, high=0.04, split="confirm")
+    said = markdown(replace(found, confirmed=unseen), circumstances(max_drop=0.01))
+    assert "| drop on select and confirm together |  | 0.0095 |" in said
+    assert "On *confirm* alone the drop is above the limit of 0.01" in said
+    assert "together it is 0.0095, and the limit is held to that" in said
+    assert "together" not in markdown(found, circumstances(max_drop=0.01))
+
+
 def test_the_report_says_how_often_the_unseen_samples_were_looked_at():
     assert "candidates were judged on *confirm*" not in text()
     said = markdown(replace(outcome(), looks=3), circumstances())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from strop.api.opening import name_of
+from strop.api.working import workplace
 from strop.core import registry
 from strop.core.errors import (
     GoalError,
@@ -15,7 +15,6 @@ from strop.core.errors import (
     message,
 )
 from strop.core.recipe import Recipe
-from strop.engine.executors.local import LocalExecutor
 from strop.engine.lanes import of_running
 from strop.engine.running import Declined, Runner
 from strop.engine.store import Store
@@ -67,11 +66,8 @@ def apply(
         raise OutputError(
             message(f"the folder '{target}' is not empty.", next_step="--output NAME")
         )
-    with (
-        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
-        LocalExecutor((str(Path.cwd()),)) as executor,
-    ):
-        store = Store(Path(scratch) / "study" / "store")
+    with workplace() as (scratch, executor):
+        store = Store(scratch / "study" / "store")
         source, splits, bench, name = prepare(model, samples, asked, store, executor, listen)
         runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
         runner.check(recipe)

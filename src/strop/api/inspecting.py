@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from strop.api.working import workplace
 from strop.core.contracts import Effort
 from strop.core.errors import (
     WorkerDiedError,
 )
 from strop.core.model import Model
-from strop.engine.executors.local import LocalExecutor
 from strop.engine.lanes import CONVERTING, of_reading
 from strop.graph.describing import Description
 from strop.graph.supported_ops import Unsupported
@@ -58,11 +56,8 @@ def inspect(
         TrialError: If the engine's converter gives no answer.
     """
     asked = request or Request()
-    with (
-        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
-        LocalExecutor((str(Path.cwd()),)) as executor,
-    ):
-        source, _ = read_source(model, asked, Path(scratch), executor)
+    with workplace() as (scratch, executor):
+        source, _ = read_source(model, asked, scratch, executor)
         try:
             description = executor.call(
                 of_reading(source.form),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from strop.api.opening import name_of
+from strop.api.working import workplace
 from strop.core.errors import ModelError, message
 from strop.core.model import Form
-from strop.engine.executors.local import LocalExecutor
 from strop.engine.lanes import CONVERTING
 from strop.graph.names import unique
 from strop.report.folder import made_folder
@@ -43,12 +42,9 @@ def tensorboard(
     asked, folder = request or Request(), made_folder(Path(logdir))
     names = unique([Path(name_of(model)).stem for model in models])
     found = {}
-    with (
-        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
-        LocalExecutor((str(Path.cwd()),)) as executor,
-    ):
+    with workplace() as (scratch, executor):
         for name, model in zip(names, models, strict=True):
-            source, _ = read_source(model, asked, Path(scratch) / name, executor)
+            source, _ = read_source(model, asked, scratch / name, executor)
             if source.form not in _SHOWN:
                 raise ModelError(
                     message(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from strop.api.working import workplace
 from strop.core import registry
 from strop.core.contracts import Unchanged
 from strop.core.errors import ModelError, OutputError, message
@@ -126,11 +126,8 @@ def simplify(
     asked, target = request or Request(), Path(output)
     kinds = [registry.passes.get(_full(name)) for name in passes]
     _refuse_output(target, model)
-    with (
-        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
-        LocalExecutor((str(Path.cwd()),)) as executor,
-    ):
-        store = Store(Path(scratch) / "study" / "store")
+    with workplace() as (scratch, executor):
+        store = Store(scratch / "study" / "store")
         source, splits, bench, name = prepare(model, samples, asked, store, executor, listen)
         runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
         work = _Work(runner, executor, listen, _frozen(source, runner, name))

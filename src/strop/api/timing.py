@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from strop.api.opening import name_of, opened_model
+from strop.api.working import workplace
 from strop.core.errors import (
     ParameterError,
 )
 from strop.core.recipe import Recipe
 from strop.engine.context import Bench
-from strop.engine.executors.local import LocalExecutor
 from strop.engine.pairs import Timing, times_in_turn, timings
 from strop.search.preparing import (
     read_samples,
@@ -52,15 +50,12 @@ def bench(
     if batch < 1:
         raise ParameterError(f"the batch size must be from 1 up, not {batch}")
     asked = request or Request()
-    with (
-        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
-        LocalExecutor((str(Path.cwd()),)) as executor,
-    ):
+    with workplace() as (scratch, executor):
         opened = [
-            opened_model(model, asked, Path(scratch) / f"model{place}", executor, as_shipped=True)
+            opened_model(model, asked, scratch / f"model{place}", executor, as_shipped=True)
             for place, model in enumerate(models)
         ]
-        place = read_samples(samples, opened[0].model, asked, Path(scratch), executor)
+        place = read_samples(samples, opened[0].model, asked, scratch, executor)
         names = [name_of(model) for model in models]
         if len(set(names)) < len(names):
             names = [f"{name} ({position})" for position, name in enumerate(names, 1)]

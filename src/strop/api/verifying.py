@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from strop.api.opening import opened_artifact, opened_model
+from strop.api.working import workplace
 from strop.core import digest
 from strop.core.errors import (
     ParameterError,
@@ -77,10 +77,7 @@ def verify(
         InputError: If a model or the samples can't be used, or only the original could tell what is asked.
     """
     asked = request or Request()
-    with (
-        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
-        LocalExecutor((str(Path.cwd()),)) as executor,
-    ):
+    with workplace() as (scratch, executor):
         if candidate is None:
             if samples is None and (max_drop is not None or metric is not None):
                 raise ParameterError(
@@ -94,15 +91,15 @@ def verify(
             checks = _check_artifact(folder, executor, tolerance)
             if samples is not None:
                 place = read_samples(
-                    samples, opened_artifact(folder).model, asked, Path(scratch), executor
+                    samples, opened_artifact(folder).model, asked, scratch, executor
                 )
                 checks.append(_judge_artifact(folder, place, executor, metric, max_drop))
             return Verdict(all(check.holds is not False for check in checks), None, tuple(checks))
         first, second = (
-            opened_model(model, asked, Path(scratch) / name, executor, as_shipped=False)
+            opened_model(model, asked, scratch / name, executor, as_shipped=False)
             for name, model in (("original", original), ("candidate", candidate))
         )
-        place = gather_samples(samples, first.model, asked, Path(scratch), executor)
+        place = gather_samples(samples, first.model, asked, scratch, executor)
         found: Comparison = executor.call(
             "compare", "strop.engine.verification:compare_answers",
             first, second, str(place), metric, asked.goal.confidence or 0.95, asked.seed,
@@ -131,6 +128,7 @@ def _judge_artifact(
         "artifact", "strop.engine.verification:judge_alone",
         opened_artifact(folder), str(splits), recorded and Fidelity.from_json(recorded),
         metric or goal.get("metric"), goal.get("max_drop", 0.01) if max_drop is None else max_drop,
+        is_asked=max_drop is not None,
         timeout_seconds=_ARTIFACT_SECONDS,
     )  # fmt: skip
     return found

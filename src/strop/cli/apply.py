@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import Any
 
 import click
 
-from strop.cli.options import goal_of, limit_options, options_of, preparation_of, source_options
+from strop.cli.options import (
+    command_line,
+    goal_of,
+    limit_options,
+    request_of,
+    source_options,
+)
 
 
 @click.command()
@@ -19,25 +23,18 @@ from strop.cli.options import goal_of, limit_options, options_of, preparation_of
 @click.option("--output", help="folder for what is made")
 def command(recipe: str, model: str, **given: Any) -> None:
     """Carry out the recipe in a TOML file on a model, without a search."""
-    from strop.api import Request, apply
+    from strop.api import apply
     from strop.cli.live import listener
     from strop.core.evaluation import Fidelity
     from strop.report.artifact import read_certificate
 
-    request = Request(
-        goal_of(given),
-        seed=given["seed"],
-        options=options_of(given),
-        preparation=preparation_of(given),
-        command=shlex.join(["strop", *sys.argv[1:]]),
-    )
     with listener() as listen:
         folder = apply(
             recipe,
             model,
             given["data"],
             output=given["output"],
-            request=request,
+            request=request_of(given, goal=goal_of(given), command=command_line()),
             listen=listen,
         )
     fidelity = Fidelity.from_json(read_certificate(folder)["fidelity"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from strop.cli.options import options_of, preparation_of, source_options
+from strop.cli.options import request_of, source_options
 
 if TYPE_CHECKING:
     from strop.engine.pairs import Pair
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=int, default=20, show_default=True, help="how many rounds")
 def command(models: tuple[str, ...], **given: Any) -> None:
     """Time models side by side, round by round in turn; ratios are against the first."""
-    from strop.api import Request, bench
+    from strop.api import bench
 
-    request = Request(
-        seed=given["seed"], options=options_of(given), preparation=preparation_of(given)
-    )
     timings = bench(
-        models, given["data"], batch=given["batch"], rounds=given["rounds"], request=request
+        models,
+        given["data"],
+        batch=given["batch"],
+        rounds=given["rounds"],
+        request=request_of(given),
     )
     against = f", against {models[0]}" if len(models) > 1 else ""
     click.echo(f"batch {given['batch']}, {given['rounds']} rounds in turn{against}")

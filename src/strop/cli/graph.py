@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from strop.cli.options import options_of, preparation_of, source_options
+from strop.cli.options import command_line, request_of, source_options
 
 _SHOWN = 5
 
@@ -38,7 +37,7 @@ def command(**given: Any) -> None:
 
     Takes the flags of TensorFlow's optimize_for_inference.
     """
-    from strop.api import Request, simplify
+    from strop.api import simplify
     from strop.api.simplifying import PASSES
     from strop.cli.live import listener
 
@@ -47,12 +46,7 @@ def command(**given: Any) -> None:
     passes = tuple(given["passes"].split(",")) if given["passes"] else PASSES
     if given["toco_compatible"]:
         passes = tuple(name for name in passes if name != "fuse")
-    request = Request(
-        seed=given["seed"],
-        options=options_of(given),
-        preparation=preparation_of(given),
-        command=shlex.join(["strop", *sys.argv[1:]]),
-    )
+    request = request_of(given, command=command_line())
     with listener() as listen:
         found = simplify(
             given["model"], given["output"],

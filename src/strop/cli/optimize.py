@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import Any
 
 import click
 
 from strop.cli.options import (
+    command_line,
     goal_of,
     limit_options,
-    options_of,
-    preparation_of,
+    request_of,
     seconds_of,
     source_options,
 )
@@ -53,20 +52,18 @@ from strop.cli.options import (
 @click.option("--json", "as_json", is_flag=True, help="tell what happens as JSON lines")
 def command(model: str, **given: Any) -> None:
     """Find the fastest (or smallest) model that still gives the right answers."""
-    from strop.api import Request, optimize
+    from strop.api import optimize
     from strop.cli.live import listener
     from strop.core.contracts import Effort
 
-    request = Request(
-        goal_of(given),
-        Effort(given["effort"]),
-        seconds_of(given["budget"]),
-        given["seed"],
-        options_of(given),
-        preparation_of(given),
-        tuple(given["runtimes"]),
-        seconds_of(given["step_limit"]) or 600.0,
-        shlex.join(["strop", *sys.argv[1:]]),
+    request = request_of(
+        given,
+        goal=goal_of(given),
+        effort=Effort(given["effort"]),
+        budget_seconds=seconds_of(given["budget"]),
+        runtimes=tuple(given["runtimes"]),
+        step_seconds=seconds_of(given["step_limit"]) or 600.0,
+        command=command_line(),
     )
     with listener(as_json=given["as_json"]) as listen:
         result = optimize(

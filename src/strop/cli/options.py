@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +15,9 @@ from strop.core.evaluation import Goal
 from strop.core.signature import Shape
 from strop.data.raw import Preparation
 from strop.graph.reading import Options
+
+if TYPE_CHECKING:
+    from strop.search.request import Request
 
 _MODEL = (
     click.option(
@@ -135,6 +140,23 @@ def preparation_of(given: dict[str, Any]) -> Preparation:
     return Preparation(
         _factor(given["scale"]), given["preprocess"], given["input_mean"], given["input_std"]
     )
+
+
+def request_of(given: dict[str, Any], **more: Any) -> Request:
+    """Return what is asked by the options of a source, and by what more a command has."""
+    from strop.search.request import Request
+
+    return Request(
+        seed=given["seed"],
+        options=options_of(given),
+        preparation=preparation_of(given),
+        **more,
+    )
+
+
+def command_line() -> str:
+    """Return the command as it was given, for a report to tell."""
+    return shlex.join(["strop", *sys.argv[1:]])
 
 
 def seconds_of(text: str | None) -> float | None:

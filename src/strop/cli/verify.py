@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from strop.cli.options import metric_option, options_of, preparation_of, source_options
+from strop.cli.options import metric_option, request_of, source_options
 
 _MOST_CLASSES = 5
 _SAME = 0.5e-5
@@ -35,12 +35,9 @@ def command(original: str, candidate: str | None, **given: Any) -> None:
     Of one image, and of a few with --labels, both models' scores are shown side by side. With --data, a lone
     artifact's answers are judged too, beside the original's figure in the certificate.
     """
-    from strop.api import Request, verify
+    from strop.api import verify
 
     labels = _read_labels(given["labels"])
-    request = Request(
-        seed=given["seed"], options=options_of(given), preparation=preparation_of(given)
-    )
     verdict = verify(
         original,
         candidate,
@@ -48,7 +45,7 @@ def command(original: str, candidate: str | None, **given: Any) -> None:
         max_drop=given["max_drop"],
         tolerance=given["tolerance"],
         metric=given["metric"],
-        request=request,
+        request=request_of(given),
     )
     for check in verdict.checks:
         mark = {True: "ok  ", False: "NOT ", None: "    "}[check.holds]

@@ -245,6 +245,20 @@ def evaluate(
     return Evaluation(measurements, bench.judge(model, engine, most=count))
 
 
+def time_alone(
+    model: Model,
+    runtime: str,
+    settings: Mapping[str, Value],
+    bench: Bench,
+    *,
+    seconds: float,
+    batch_sizes: tuple[int, ...],
+) -> dict[str, Measurement]:
+    """Return latency and throughput at each batch size that a model takes; its answers are not looked at."""
+    engine = registry.runtimes.get(runtime).from_settings(settings)
+    return timed(model, engine, bench, seconds=seconds, batch_sizes=batch_sizes)
+
+
 def timed(
     model: Model,
     engine: Runtime,

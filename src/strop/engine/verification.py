@@ -219,7 +219,13 @@ class Check:
 
 
 def judge_alone(
-    artifact: Opened, splits: str, recorded: Fidelity | None, metric: str | None, max_drop: float
+    artifact: Opened,
+    splits: str,
+    recorded: Fidelity | None,
+    metric: str | None,
+    max_drop: float,
+    *,
+    is_asked: bool = True,
 ) -> Check:
     """Return whether an artifact answers the given samples as well as the original did when it was made.
 
@@ -232,6 +238,8 @@ def judge_alone(
         recorded: The certificate's fidelity.
         metric: The metric's name; None to pick it.
         max_drop: The most that the metric may be below the original's.
+        is_asked: Whether the user asks for that; where the certificate tells it, the drop that it tells is held too,
+            on the samples that it tells it of.
 
     Raises:
         SamplesError: If only the original itself could tell.
@@ -262,7 +270,8 @@ def judge_alone(
     before, now = recorded.baseline_metric.value, question.ask(output, samples.targets[name])
     drop = (before - now) * (1.0 if question.higher_is_better else -1.0)
     drop /= 1.0 if question.is_bounded else max(abs(before), 1e-12)
-    limit = max(max_drop, recorded.floor)
+    told = recorded.drop.value if alike and not is_asked else 0.0
+    limit = max(max_drop, recorded.floor, told)
     return Check(
         f"{question.title} on {len(samples)} samples",
         drop <= limit,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from strop.engine.outcome import Circumstances, Outcome, figure
 from strop.report.absent import not_tried
 from strop.report.table import beside, markdown_table
-from strop.report.words import headline, not_quantized, percent, quantity
+from strop.report.words import headline, not_quantized, percent, pooled_drop, quantity
 
 
 def markdown(outcome: Outcome, circumstances: Circumstances) -> str:
@@ -38,7 +38,7 @@ def how(outcome: Outcome, circumstances: Circumstances) -> list[str]:
         *_counted(outcome),
         _sentence(circumstances.question),
         *map(_sentence, circumstances.notes),
-        *_judged(outcome),
+        *_judged(outcome, circumstances),
         "Trials ran in worker processes, one an engine, which may crash without harm to the study; times are "
         "medians of single calls, inputs in memory and outputs read.",
     ]
@@ -96,7 +96,7 @@ def _counted(outcome: Outcome) -> list[str]:
     return [f"The original has {quantity(parameters)} parameters and {work}."]
 
 
-def _judged(outcome: Outcome) -> list[str]:
+def _judged(outcome: Outcome, circumstances: Circumstances) -> list[str]:
     """Return on which samples the figures of quality were found."""
     found = [t.evaluation.fidelity for t in outcome.trials if t.evaluation]
     counts = sorted({f.samples for f in found if f})
@@ -108,6 +108,12 @@ def _judged(outcome: Outcome) -> list[str]:
         said += f", which the search looked at; the winner's on *confirm* ({outcome.confirmed.samples} samples)"
         said += ", which it did not, stands above"
     lines = [f"{said}."]
+    pooled = pooled_drop(outcome, circumstances)
+    if pooled is not None and outcome.confirmed:
+        lines.append(
+            f"On *confirm* alone the drop is above the limit of {circumstances.goal.max_drop:g}, which its interval "
+            f"does not exclude; on *select* and *confirm* together it is {pooled:.4g}, and the limit is held to that."
+        )
     if outcome.looks > 1:
         lines.append(
             f"{outcome.looks} candidates were judged on *confirm*, one after the other, over all runs in this "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
-from strop.report.words import comparison, gain, interval, percent, quantity
+from strop.report.words import comparison, gain, interval, percent, pooled_drop, quantity
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,9 @@ def beside(outcome: Outcome, circumstances: Circumstances) -> list[tuple[str, st
                 f"{drop.value:.4g} ({interval(drop)})",
             )
         )
+        pooled = pooled_drop(outcome, circumstances)
+        if pooled is not None:
+            found.append(("drop on select and confirm together", "", f"{pooled:.4g}"))
         found.append(("largest difference of an output", "", f"{fidelity.max_abs:.3g}"))
     pair = outcome.pair_of(best)
     if pair and pair.rounds:

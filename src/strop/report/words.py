@@ -154,6 +154,16 @@ def quality(outcome: Outcome) -> str:
     return f"relative error {fidelity.drop.value:.2g}"
 
 
+def pooled_drop(outcome: Outcome, circumstances: Circumstances) -> float | None:
+    """Return the winner's drop on *select* and *confirm* together where that alone is within the limit; else None."""
+    fidelity, best = outcome.confirmed, outcome.best
+    chosen_on = best.evaluation.fidelity if best and best.evaluation else None
+    if fidelity is None or chosen_on is None:
+        return None
+    limit = max(circumstances.goal.max_drop, fidelity.floor)
+    return fidelity.drop_with(chosen_on) if fidelity.drop.value > limit else None
+
+
 def not_quantized(trial: Trial) -> list[tuple[str, dict[str, str]]]:
     """Return what a trial's passes left alone, under a title each: names with the reason."""
     titles = {"left_in_float": "Left in float", "left_alone": "Left with more bits than asked for"}

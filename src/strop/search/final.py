@@ -112,7 +112,8 @@ class Final:
             except (TrialError, MetricError) as error:
                 self.trials.reject(trial, f"failed when it was confirmed: {gist(error)}")
                 continue
-            shortfall = self.trials.goal.shortfall(confirmed)
+            chosen_on = trial.evaluation.fidelity if trial.evaluation else None
+            shortfall = self.trials.goal.shortfall(confirmed, chosen_on)
             if shortfall is None:
                 self.best, self.model, self.confirmed = trial, models[trial], confirmed
                 return

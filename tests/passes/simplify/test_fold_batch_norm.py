@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from strop.graph.quiet import quiet
 from strop.graph.simplifying import Ends, leave_out_unneeded
+from strop.graph.view import GraphView
 from strop.passes.simplify.fold_batch_norm import fold
 from tests.graphs import INPUT, run
 
@@ -151,6 +152,27 @@ def test_before_a_layer_it_goes_in_where_no_padding_would_tell(padding):
     if changed:
         assert operations(after) == ["BiasAdd", "Conv2D", "Relu", "Relu"]
     agree(before, after)
+
+
+def test_the_oldest_spelling_goes_in_too():
+    definition = graph_of(conv)
+    view = GraphView(definition)
+    (y,) = (node for node in definition.node if node.name == "y")
+    numbers = [
+        view.add_constant(name, RANDOM.uniform(0.5, 2, 4).astype("float32"))
+        for name in ("mean", "variance", "beta", "gamma")
+    ]
+    old = view.add("norm", "BatchNormWithGlobalNormalization", [y.input[0], *numbers], T=1)
+    node = view.node(old)
+    node.attr["variance_epsilon"].f, node.attr["scale_after_normalization"].b = 1e-3, True
+    y.input[0] = old
+    definition.versions.producer = 8  # the last that has it
+
+    after, changed = folded(definition)
+
+    assert changed
+    assert operations(after) == ["BiasAdd", "Conv2D"]
+    agree(definition, after)
 
 
 def test_of_the_preparation_of_an_image_the_scale_goes_in_where_the_layer_pads():
