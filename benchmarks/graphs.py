@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,8 +67,6 @@ def measured(graph: Graph) -> dict[str, Any]:
     Raises:
         CaseUnavailableError: If the graph is not here.
     """
-    import tensorflow as tf
-
     import strop
     from strop.graph.frozen import read_graph
     from strop.graph.reading import Options, read
@@ -103,7 +102,9 @@ def measured(graph: Graph) -> dict[str, Any]:
             "failures": failures,
         }
         for mode, is_on in (("on", True), ("off", False)):
-            found[mode] = _timed(tf, graphs, feed, outputs, rewrites_at_load=is_on)
+            calls, broken = _opened(graphs, feed, outputs, rewrites_at_load=is_on)
+            failures |= broken
+            found[mode] = _timed(calls, list(feed.values()))
     return found
 
 
@@ -132,9 +133,9 @@ def _for_inference(definition: Any, inputs: list[str], outputs: list[str]) -> An
 
     copy = type(definition)()
     copy.CopyFrom(definition)
-    types = {node.name: node.attr["dtype"].type for node in copy.node}
+    types = {node.name: node.attr["dtype"].type for node in copy.node if "dtype" in node.attr}
     names = [name.split(":")[0] for name in inputs]
-    kinds = [types[name] or tf.float32.as_datatype_enum for name in names]
+    kinds = [types.get(name, tf.float32.as_datatype_enum) for name in names]
     ends = [name.split(":")[0] for name in outputs]
     return optimize_for_inference(copy, names, ends, kinds)
 
@@ -153,30 +154,40 @@ def _grappled(definition: Any, inputs: list[str], outputs: list[str]) -> Any:
     return tf_optimizer.OptimizeGraph(config_pb2.ConfigProto(), meta)
 
 
-def _timed(
-    tf: Any,
-    graphs: dict[str, Any],
-    feed: dict[str, Any],
+def _opened(
+    graphs: Mapping[str, Any],
+    feed: Mapping[str, Any],
     outputs: list[str],
     *,
     rewrites_at_load: bool,
-) -> dict[str, Any]:
-    """Return milliseconds a call, strop's time over each other's, and the largest difference of an output."""
-    import time
+) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
+    """Return what runs each graph, by name, and why those that don't run don't."""
+    import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = not rewrites_at_load
-    calls = {}
-    answers = {}
+    calls: dict[str, Callable[..., Any]] = {}
+    broken = {}
     for name, definition in graphs.items():
-        graph = tf.Graph()
-        with graph.as_default():
-            tf.graph_util.import_graph_def(definition, name="")
-        session = tf.compat.v1.Session(graph=graph, config=config)
-        call = session.make_callable(outputs, list(feed))
-        answers[name] = call(*feed.values())
+        try:
+            with tf.Graph().as_default() as graph:
+                tf.graph_util.import_graph_def(definition, name="")
+            call = tf.compat.v1.Session(graph=graph, config=config).make_callable(
+                outputs, list(feed)
+            )
+            call(*feed.values())
+        # Whatever another tool's graph raises is what its users see.
+        except Exception as error:
+            if name in ("original", "strop"):
+                raise
+            broken[name] = f"{type(error).__name__}: {error}"[:300]
+            continue
         calls[name] = call
-    given = list(feed.values())
+    return calls, broken
+
+
+def _timed(calls: Mapping[str, Callable[..., Any]], given: list[Any]) -> dict[str, Any]:
+    """Return milliseconds a call, strop's time over each other's, and the largest difference of an output."""
 
     def seconds(call: Callable[..., Any], count: int) -> float:
         taken = []
@@ -186,6 +197,7 @@ def _timed(
             taken.append(time.perf_counter() - start)
         return float(np.median(taken))
 
+    answers = {name: call(*given) for name, call in calls.items()}
     for call in calls.values():
         seconds(call, 20)
     count = {name: max(3, int(_ROUND_SECONDS / seconds(call, 5))) for name, call in calls.items()}
@@ -206,7 +218,7 @@ def _timed(
             for name in times
             if name != "strop"
         },
-        "difference": {name: difference(name) for name in graphs},
+        "difference": {name: difference(name) for name in calls},
     }
 
 

@@ -1,4 +1,4 @@
-"""What strop promises beside its choice: start-up times, the Predictor's overhead, false winners, a quick study."""
+"""What strop promises beside its choice: start-up times, the Predictor's overhead, cleaned graphs, false winners."""
 
 import json
 import subprocess
@@ -72,6 +72,10 @@ def _same() -> list[str]:
     return [done.splitlines()[-1] + "."]
 
 
+def _graphs() -> list[str]:
+    return _run(["-m", "benchmarks.graphs"]).splitlines()
+
+
 def _run(arguments: list[str]) -> str:
     done: subprocess.CompletedProcess[str] = subprocess.run(
         [sys.executable, *arguments], check=True, capture_output=True, text=True
@@ -82,5 +86,6 @@ def _run(arguments: list[str]) -> str:
 _PROMISES: dict[str, tuple[str, Callable[[], Any]]] = {
     "starts": ("Starting", _starts),
     "overhead": ("What a Predictor adds to the engine's own call", _overhead),
+    "graphs": ("Cleaned graphs in TensorFlow", _graphs),
     "same": ("The same artifact against itself: how often a winner is declared", _same),
 }

@@ -366,31 +366,44 @@ def rewritten(
     *,
     inputs: tuple[str, ...] = (f"{INPUT}:0",),
     outputs: tuple[str, ...] = ("y:0",),
+    shape: tuple[int | None, ...] | None = None,
 ) -> Any:
-    """Return what a pass makes of a graph; None where it finds nothing to do. The graph given stays as it is."""
+    """Return what a pass makes of a graph; None where it finds nothing to do. The graph given stays as it is.
+
+    Args:
+        kind: The pass.
+        definition: The graph.
+        inputs: Its inputs.
+        outputs: Its outputs.
+        shape: What the signature says of the inputs; what their placeholders do where None.
+    """
     from strop.core.contracts import Unchanged
     from strop.graph.frozen import read_graph
 
     with tempfile.TemporaryDirectory() as folder:
-        model = as_model(definition, inputs, outputs, Path(folder))
+        model = as_model(definition, inputs, outputs, Path(folder), shape)
         found = kind().apply(model, Bare(Path(folder)))
         return None if isinstance(found, Unchanged) else read_graph(found.path)
 
 
 def as_model(
-    definition: Any, inputs: Sequence[str], outputs: Sequence[str], folder: Path
+    definition: Any,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    folder: Path,
+    shape: tuple[int | None, ...] | None = None,
 ) -> Model:
     """Return a graph as a model on disk."""
     path = folder / "drawn.pb"
     path.write_bytes(definition.SerializeToString(deterministic=True))
     placeholders = {node.name: node for node in definition.node if node.op == "Placeholder"}
 
-    def shape(name: str) -> tuple[int | None, ...]:
+    def written(name: str) -> tuple[int | None, ...]:
         dimensions = placeholders[name.split(":")[0]].attr["shape"].shape.dim
         return tuple(None if d.size < 0 else d.size for d in dimensions)
 
     signature = Signature(
-        tuple(TensorSpec(name, shape(name), "float32") for name in inputs),
+        tuple(TensorSpec(name, shape or written(name), "float32") for name in inputs),
         tuple(TensorSpec(name, (None,), "float32") for name in outputs),
     )
     binding = Binding.plain(signature, list(inputs), list(outputs))

@@ -4,7 +4,9 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
+from PIL import Image
 
 from tests.cli.test_bad_input import refused, strop
 from tests.models import onnx_dense
@@ -66,8 +68,9 @@ def test_an_artifact_is_held_to_what_its_certificate_tells_of_the_same_samples(f
     file = folder / "best" / "certificate.json"
     certificate = json.loads(file.read_text())
     fidelity = certificate["fidelity"]
+    # Both figures are rounded, so that their difference need not be what is told.
     fidelity["baseline_metric"]["value"] = fidelity["metric"]["value"] + 0.07  # the limit is 0.05
-    fidelity["drop"]["value"] = 0.07
+    fidelity["drop"]["value"] = np.nextafter(0.07, 0)
     file.write_text(json.dumps(certificate))
 
     done = strop("verify", "best", "--data", "data.npz", folder=folder)
@@ -214,6 +217,47 @@ def test_a_few_samples_show_their_scores_where_labels_are_given(folder):
     assert "sample 5, label:\n" in done.stdout
     assert done.stdout.count("perhaps") == 5
     assert "on 400 samples:\n" in done.stdout
+
+
+def test_scores_in_codes_are_shown_highest_first(folder):
+    """Codes of 8 bits have no negative: 0 would stand before 200."""
+    ends = [
+        onnx.helper.make_tensor_value_info(name, kind, ["N", 3])
+        for name, kind in (("x", onnx.TensorProto.FLOAT), ("codes", onnx.TensorProto.UINT8))
+    ]
+    cast = onnx.helper.make_node("Cast", ["x"], ["codes"], to=onnx.TensorProto.UINT8)
+    graph = onnx.helper.make_graph([cast], "codes", ends[:1], ends[1:])
+    opset = onnx.helper.make_opsetid("", 17)
+    made = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    onnx.save(made, folder / "codes.onnx")
+    np.save(folder / "one.npy", np.array([[0, 200, 7]], np.float32))
+
+    done = strop("verify", "codes.onnx", "codes.onnx", "--data", "one.npy", folder=folder)
+
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:4]]
+    assert rows == [
+        ["class", "1", "200.00000", "200.00000"],
+        ["class", "2", "7.00000", "7.00000"],
+        ["class", "0", "0.00000", "0.00000"],
+    ]
+
+
+def test_labels_of_a_lone_artifact_are_not_passed_over(folder):
+    (folder / "labels.txt").write_text("yes\nno\nperhaps\n")
+    done = strop("verify", "best", "--data", "data.npz", "--labels", "labels.txt", folder=folder)
+    refused(done, "ParameterError: labels are for the scores of two models side by side")
+
+
+def test_one_image_can_not_be_split(folder):
+    Image.new("RGB", (4, 4)).save(folder / "photo.png")
+    done = strop("optimize", "dense.onnx", "--data", "photo.png", folder=folder)
+    refused(done, "SamplesError: 'photo.png' is one image.")
+
+
+def test_an_engine_that_there_is_not_is_refused_before_any_work(folder):
+    done = strop("inspect", "dense.onnx", "--runtime", "lite", folder=folder)
+    refused(done, "UnknownNameError: there is no engine called 'lite'. Did you mean 'litert'?")
 
 
 @pytest.mark.parametrize(

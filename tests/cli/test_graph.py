@@ -13,7 +13,6 @@ from strop.graph.frozen import read_graph
 from strop.graph.quiet import quiet
 from tests.cli.test_bad_input import strop
 
-
 DATA = Path(os.environ.get("STROP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 RETRAINED = DATA / "models" / "frozen_graphs" / "mobilenet_v1_0.25_128"
 
@@ -137,6 +136,21 @@ def test_what_can_not_be_done_is_said_before_any_work(folder, tmp_path, given, t
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(p.name for p in copied.iterdir()) == sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "code"), [("xla", 1), ("onnxruntime", 0)])
+def test_inspect_asks_an_engine_node_by_node(folder, engine, code):
+    ends = () if code else ("--inputs", "input")
+    done = strop(
+        "inspect", "retrained_graph.pb", "--outputs", "final_result", *ends, "--runtime", engine, folder=folder
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    if code:
+        assert "DecodeJpeg" in done.stdout.split(f"{engine} has nothing for")[1]
+        assert "instead: doing it before the model" in done.stdout
+    else:
+        assert f"{engine} has something for every operation" in done.stdout
 
 
 @pytest.mark.slow

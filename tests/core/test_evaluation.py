@@ -16,7 +16,7 @@ SAME = OutputDifference("label", 0.0, 0.0, math.inf, 0.0, 1.0, finite=True)
 def fidelity(drop=0.0, high=None, *, floor=0.0, **difference):
     measured = Measurement(drop, "", drop, drop if high is None else high, 100)
     outputs = (replace(SAME, **difference),)
-    return Fidelity(measured, "accuracy", None, None, outputs, 100, "select", floor)
+    return Fidelity(measured, "accuracy", None, None, outputs, 100, "select", floor, adds_up=True)
 
 
 figures = st.floats(allow_nan=False, width=32)
@@ -102,8 +102,18 @@ def test_with_a_confidence_the_upper_bound_counts():
     ("here", "low", "chosen", "told"),
     [
         (0.015, -0.01, -0.010, None),  # 0.0025 on all of them
-        (0.015, -0.01, 0.009, "accuracy drops by 0.012, more than the limit 0.01"),
-        (0.000, -0.01, 0.030, "accuracy drops by 0.015, more than the limit 0.01"),
+        (
+            0.015,
+            -0.01,
+            0.009,
+            "accuracy drops by 0.012 on these and the search's samples together, more than the limit 0.01",
+        ),
+        (
+            0.000,
+            -0.01,
+            0.030,
+            "accuracy drops by 0.015 on these and the search's samples together, more than the limit 0.01",
+        ),
         (0.030, 0.012, -0.030, "accuracy drops by 0.03, more than the limit 0.01"),  # proved
     ],
 )
@@ -113,6 +123,8 @@ def test_what_a_model_was_chosen_on_counts_too_but_against_a_proof(here, low, ch
     assert goal.shortfall(found, fidelity(chosen)) == told
     strict = Goal(max_drop=0.01, confidence=0.95)
     assert strict.shortfall(found, fidelity(chosen)) is not None
+    no_mean = replace(found, adds_up=False)
+    assert (goal.shortfall(no_mean, fidelity(chosen)) is None) == (here <= 0.01)
 
 
 @given(st.lists(st.booleans(), min_size=2, max_size=30), st.data())

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from strop.core.errors import ConversionError, ParameterError
+from strop.core.errors import ConversionError, ParameterError, UnknownNameError
 from strop.core.model import Form, Model
 from strop.graph.readers.graph_def import read
 from strop.graph.reading import Options
@@ -67,6 +67,35 @@ def test_xla_is_asked_for_its_own_kernels(tmp_path):
     assert all("before the model" in one.instead for one in found)
 
 
+def test_what_lies_in_a_loop_is_told_too(tmp_path):
+    def looping(x):
+        return tf.while_loop(
+            lambda i, a: i < 3, lambda i, a: (i + 1, tf.math.digamma(a + 9.0)), [0, x]
+        )[1]
+
+    model = written(tmp_path, looping)
+
+    for target in ("litert", "onnxruntime", "openvino"):
+        assert "Digamma" in {one.operation for one in unsupported(model, target)}, target
+
+
+def test_what_the_converter_will_not_even_let_pass_is_told(tmp_path):
+    """A list of tensors whose shape is not known when it is traced, as a loop over time with a free batch has."""
+
+    def stacked(x):
+        values = tf.TensorArray(tf.float32, 3, element_shape=[None, 4])
+        _, values = tf.while_loop(
+            lambda i, a: i < 3, lambda i, a: (i + 1, a.write(i, x)), [0, values]
+        )
+        return tf.transpose(values.stack(), [1, 0, 2])
+
+    found = unsupported(written(tmp_path, stacked), "litert")
+
+    lists = [one for one in found if one.operation.startswith("TensorList")]
+    assert lists
+    assert all("batch size fixed while freezing" in one.instead for one in lists)
+
+
 @pytest.mark.parametrize("kind", [ConvertToLiteRT, ConvertToONNX, ConvertToOpenVINO])
 def test_a_model_is_refused_with_the_list(tmp_path, kind):
     with pytest.raises(ConversionError) as caught:
@@ -78,7 +107,7 @@ def test_a_model_is_refused_with_the_list(tmp_path, kind):
 
 def test_what_is_no_engine_or_no_tensorflow_model_is_refused(tmp_path):
     model = written(tmp_path, plain)
-    with pytest.raises(ParameterError, match="'tensorrt' is none of litert, litert_select,"):
+    with pytest.raises(UnknownNameError, match="there is no engine called 'tensorrt'"):
         unsupported(model, "tensorrt")
     other = Model.at(Form.ONNX, model.path, model.signature, model.binding)
     with pytest.raises(ParameterError, match="of the form onnx"):

@@ -40,6 +40,7 @@ def fidelity(
         samples,
         split,
         metric_of="accuracy",
+        adds_up=judged,
     )
 
 

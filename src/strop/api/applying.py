@@ -14,6 +14,7 @@ from strop.core.errors import (
     RecipeError,
     message,
 )
+from strop.core.evaluation import Fidelity
 from strop.core.recipe import Recipe
 from strop.engine.lanes import of_running
 from strop.engine.running import Declined, Runner
@@ -74,12 +75,16 @@ def apply(
         made = runner.prepare(recipe.steps, runtime=recipe.runtime, settings=recipe.settings)
         if isinstance(made, Declined):
             raise GoalError(f"'{made.step.name}' had nothing to do: {made.reason}.")
-        fidelity = executor.call(
-            of_running(recipe.runtime, recipe.settings), "strop.engine.tasks:confirm",
-            made, recipe.runtime, recipe.settings, bench,
-            timeout_seconds=asked.step_seconds,
+        confirm, select = (
+            executor.call(
+                of_running(recipe.runtime, recipe.settings), "strop.engine.tasks:confirm",
+                made, recipe.runtime, recipe.settings, bench,
+                split=split, timeout_seconds=asked.step_seconds,
+            )
+            for split in ("confirm", "select")
         )  # fmt: skip
-        shortfall = asked.goal.shortfall(fidelity)
+        fidelity: Fidelity = confirm
+        shortfall = asked.goal.shortfall(fidelity, select)
         if not fidelity.finite:
             raise GoalError(f"the model that '{recipe}' makes {shortfall}; it is not kept.")
         more = {"goal": asked.goal.to_json()}

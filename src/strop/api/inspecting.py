@@ -7,13 +7,11 @@ from typing import Any
 
 from strop.api.working import workplace
 from strop.core.contracts import Effort
-from strop.core.errors import (
-    WorkerDiedError,
-)
+from strop.core.errors import UnknownNameError, WorkerDiedError
 from strop.core.model import Model
 from strop.engine.lanes import CONVERTING, of_reading
 from strop.graph.describing import Description
-from strop.graph.supported_ops import Unsupported
+from strop.graph.supported_ops import TARGETS, Unsupported
 from strop.search.preparing import (
     read_source,
     unreadable,
@@ -52,9 +50,13 @@ def inspect(
 
     Raises:
         ModelError: If it can't be read.
-        ParameterError: If there is no such engine, or the model is none of TensorFlow's.
+        UnknownNameError: If there is no such engine.
+        ParameterError: If the model is none of TensorFlow's.
+        MissingDependencyError: If the engine is not installed.
         TrialError: If the engine's converter gives no answer.
     """
+    if runtime is not None and runtime not in TARGETS:
+        raise UnknownNameError("engine", runtime, TARGETS)
     asked = request or Request()
     with workplace() as (scratch, executor):
         source, _ = read_source(model, asked, scratch, executor)

@@ -14,7 +14,7 @@ from strop.api.working import workplace
 from strop.core import registry
 from strop.core.contracts import Unchanged
 from strop.core.errors import ModelError, OutputError, message
-from strop.core.evaluation import Fidelity
+from strop.core.evaluation import SAME_TO_5_DECIMALS, Fidelity
 from strop.core.model import Form, Model
 from strop.core.recipe import Step
 from strop.engine.executors.local import LocalExecutor
@@ -95,7 +95,7 @@ class Simplification:
     @property
     def is_same(self) -> bool:
         """Whether no output differs from the original's by more than 5 decimals show."""
-        return self.fidelity.finite and self.fidelity.max_abs < 0.5e-5
+        return self.fidelity.finite and self.fidelity.max_abs < SAME_TO_5_DECIMALS
 
 
 def simplify(

@@ -14,6 +14,7 @@ from strop.core.errors import (
     message,
 )
 from strop.core.evaluation import Fidelity
+from strop.core.samples import Samples
 from strop.engine.executors.local import LocalExecutor
 from strop.engine.verification import Check, Comparison, Scores, matched_by_place
 from strop.report.artifact import (
@@ -27,6 +28,9 @@ from strop.search.preparing import (
 from strop.search.request import Request
 
 _ARTIFACT_SECONDS = 300.0
+_SAMPLES_A_STEP = (
+    1000  # both models answer all that are given; so many are given the time of one step
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def verify(
         found: Comparison = executor.call(
             "compare", "strop.engine.verification:compare_answers",
             first, second, str(place), metric, asked.goal.confidence or 0.95, asked.seed,
-            timeout_seconds=asked.step_seconds,
+            timeout_seconds=asked.step_seconds * max(1.0, len(Samples.load(place)) / _SAMPLES_A_STEP),
         )  # fmt: skip
     told = matched_by_place(first.model.signature, second.model.signature)
     holds = _within(found.fidelity, max_drop, tolerance)

@@ -18,7 +18,10 @@ _SHOWN = 5
 @click.option("--output", required=True, help="the file to write")
 @click.option("--input_names", "--input-names", "inputs_too", help="as --inputs: with commas")
 @click.option("--output_names", "--output-names", "outputs_too", help="as --outputs: with commas")
-@click.option("--passes", help="what to do, in order, with commas  [default: all]")
+@click.option(
+    "--passes",
+    help="what to do, in order, with commas; quantize.graph_def_float16, which is lossy, halves the weights  [default: all that keep the answers]",
+)
 @click.option(
     "--frozen_graph", "--frozen-graph", type=bool, is_flag=False, flag_value=True, default=True,
     help="whether the input is a binary graph; a text graph is known by its name, .pbtxt",

@@ -12,7 +12,6 @@ import click
 from strop.cli.options import metric_option, request_of, source_options
 
 _MOST_CLASSES = 5
-_SAME = 0.5e-5
 
 
 @click.command()
@@ -37,7 +36,7 @@ def command(original: str, candidate: str | None, **given: Any) -> None:
     """
     from strop.api import verify
 
-    labels = _read_labels(given["labels"])
+    labels = _read_labels(given["labels"], candidate)
     verdict = verify(
         original,
         candidate,
@@ -58,11 +57,18 @@ def command(original: str, candidate: str | None, **given: Any) -> None:
     sys.exit(0 if verdict.holds else 1)
 
 
-def _read_labels(file: str | None) -> list[str]:
+def _read_labels(file: str | None, candidate: str | None) -> list[str]:
     from strop.core.errors import ParameterError, message
 
     if file is None:
         return []
+    if candidate is None:
+        raise ParameterError(
+            message(
+                "labels are for the scores of two models side by side, and one is given.",
+                next_step="strop verify model.keras model-strop/best --data photo.jpg --labels labels.txt",
+            )
+        )
     try:
         labels = Path(file).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -96,7 +102,7 @@ def _print_scores(scores: Sequence[Any], labels: Sequence[str], models: tuple[st
                 for side, title in zip((one.before, one.after), titles, strict=True)
             )
             click.echo(f"{name:{width}s}  {before}  {after}")
-        same = "the same to 5 decimals" if one.max_abs < _SAME else "NOT the same to 5 decimals"
+        same = "the same to 5 decimals" if one.is_same else "NOT the same to 5 decimals"
         click.echo(f"largest difference {one.max_abs:.3g}: {same}")
 
 
@@ -124,12 +130,14 @@ def _named(scores: Sequence[Any], labels: Sequence[str]) -> list[Any]:
 
 def _highest(scores: Any) -> list[int]:
     """Return the places of the classes that either model scores highest, in the original's order."""
+    # Scores may be codes of 8 bits, which would run over when they are negated.
+    sides = [side.astype(float).tolist() for side in (scores.before, scores.after)]
     places = {
         place
-        for side in (scores.before, scores.after)
+        for side in sides
         for place in sorted(range(len(side)), key=lambda place: -side[place])[:_MOST_CLASSES]
     }
-    return sorted(places, key=lambda place: -scores.before[place])
+    return sorted(places, key=lambda place: -sides[0][place])
 
 
 def _print_fidelity(fidelity: Any) -> None:

@@ -18,6 +18,10 @@ OBJECTIVES: tuple[Objective, ...] = (
     "memory",
     "cold-start",
 )
+TOP1_AGREEMENT = "top-1 agreement"
+"""What a drop is of where a classifier has no targets: the share of answers that stayed the same."""
+SAME_TO_5_DECIMALS = 0.5e-5
+"""Figures that differ by less are written alike with five decimals."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Fidelity:
         split: Which split they are from.
         floor: The drop that the original shows against itself; 0 for a deterministic one.
         metric_of: What `metric` is, in words (``accuracy``); empty without targets.
+        adds_up: Whether `drop` is a mean over samples, as that of accuracy is and that of AUC is not.
     """
 
     drop: Measurement
@@ -112,18 +117,21 @@ class Fidelity:
     split: str
     floor: float = 0.0
     metric_of: str = ""
+    adds_up: bool = False
 
     @property
     def finite(self) -> bool:
         """Whether every output value is finite; what is not is never accepted."""
         return all(output.finite for output in self.outputs)
 
-    def drop_with(self, other: Fidelity) -> float:
-        """Return the drop on the samples of both; exact for metrics that are means over samples.
+    def drop_with(self, other: Fidelity) -> float | None:
+        """Return the drop on the samples of both; None where it can't be told from theirs.
 
         Args:
-            other: The same model's quality on other samples, the same `drop_of`.
+            other: The same model's quality on other samples.
         """
+        if not (self.adds_up and other.adds_up and self.drop_of == other.drop_of):
+            return None
         total = self.samples + other.samples
         return (self.drop.value * self.samples + other.drop.value * other.samples) / total
 
@@ -211,20 +219,20 @@ class Goal:
 
         Args:
             fidelity: How well a model answers.
-            chosen_on: The same model's quality on other samples, which it was chosen by. The point estimate of the
-                drop is then that on the samples of both: where one answer in twenty changes, 200 samples alone reject
-                every fourth model that drops nothing, by chance. Against what `fidelity` proves by itself, its interval beyond the
-                limit, the other half counts nothing.
+            chosen_on: The same model's quality on other samples, those that it was chosen by. The point estimate of
+                the drop is then that on the samples of both: where one answer in twenty changes, 200 samples alone
+                reject every fourth model that drops nothing, by chance. Against what `fidelity` proves by itself, its
+                interval beyond the limit, the others count nothing.
         """
         if not fidelity.finite:
             return "gives outputs that are not finite"
         drop, limit = fidelity.drop, max(self.max_drop, fidelity.floor)
-        value = drop.value
-        if chosen_on and chosen_on.drop_of == fidelity.drop_of and drop.low <= limit:
-            value = fidelity.drop_with(chosen_on)
+        pooled = fidelity.drop_with(chosen_on) if chosen_on and drop.low <= limit else None
+        value = drop.value if pooled is None else pooled
         if value > limit:
             verb = "is" if fidelity.drop_of == "relative error" else "drops by"
-            return f"{fidelity.drop_of} {verb} {value:.4g}, more than the limit {limit:g}"
+            where = "" if pooled is None else " on these and the search's samples together"
+            return f"{fidelity.drop_of} {verb} {value:.4g}{where}, more than the limit {limit:g}"
         if self.confidence is not None and drop.high > limit:
             if math.isinf(drop.high):
                 return (

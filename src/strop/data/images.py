@@ -53,6 +53,11 @@ def read_images(path: Path, reader: Reader) -> RawSamples:
     return RawSamples(whole=reader.samples(_placed(pixels, reader), labels), notes=tuple(notes))
 
 
+def is_image(path: Path) -> bool:
+    """Say whether a path is that of an image file, by its name."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
 def read_image(file: Path, reader: Reader) -> RawSamples:
     """Return the one sample in an image, resized to the input; it has no target.
 

@@ -16,7 +16,7 @@ from strop.data.datasets import (
     read_function,
     read_object,
 )
-from strop.data.images import SUFFIXES, read_image, read_images
+from strop.data.images import is_image, read_image, read_images
 from strop.data.npz import read_npz
 from strop.data.raw import Preparation, RawSamples, Reader
 
@@ -46,7 +46,7 @@ def read(
         raise SamplesError(
             message(
                 f"there is no '{source}'.",
-                "Samples are an .npz or .npy file, a folder of images, a saved tf.data dataset, or "
+                "Samples are an .npz or .npy file, a folder of images (or one, to verify), a saved tf.data dataset, or "
                 "package.module:function.",
             )
         )
@@ -60,12 +60,12 @@ def read(
         raise SamplesError(f"the file '{source}' is empty.")
     if path.suffix in (".npz", ".npy"):
         return read_npz(path, reader)
-    if path.suffix.lower() in SUFFIXES:
+    if is_image(path):
         return read_image(path, reader)
     raise SamplesError(
         message(
             f"'{source}' has a suffix that is not known.",
-            "Samples are an .npz or .npy file, a folder of images, a saved tf.data dataset, or "
+            "Samples are an .npz or .npy file, a folder of images (or one, to verify), a saved tf.data dataset, or "
             "package.module:function.",
         )
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from strop.core import registry
 from strop.core.contracts import Metric
 from strop.core.errors import JudgingError, MetricError, ParameterError, message
-from strop.core.evaluation import Fidelity, Measurement, OutputDifference
+from strop.core.evaluation import TOP1_AGREEMENT, Fidelity, Measurement, OutputDifference
 from strop.core.predictor import Predictor
 from strop.core.samples import Samples
 from strop.core.signature import Arrays, Signature
@@ -277,15 +277,20 @@ def judge(
         _, metric, baseline = judged[first]
         drop, of = _worst({name: found[0] for name, found in judged.items()})
         drop_of = questions[of].title if len(judged) == 1 else f"{questions[of].title} of '{of}'"
+        place = names.index(of)
+        asked = questions[of], reference[place], candidate[place], targets[of]
+        adds_up = questions[of].is_bounded and _scores(*asked) is not None
         return Fidelity(
-            drop, drop_of, metric, baseline, outputs, count, split, floor, questions[first].title
-        )
+            drop, drop_of, metric, baseline, outputs, count, split, floor, questions[first].title, adds_up
+        )  # fmt: skip
     agreements = {
         name: _agreement_drop(before, after, confidence, seed)
         for name, before, after in zip(names, reference, candidate, strict=True)
     }
     drop, of = _worst({name: found[0] for name, found in agreements.items()})
-    return Fidelity(drop, agreements[of][1], None, None, outputs, count, split, floor)
+    drop_of = agreements[of][1]
+    adds_up = drop_of == TOP1_AGREEMENT
+    return Fidelity(drop, drop_of, None, None, outputs, count, split, floor, adds_up=adds_up)
 
 
 def _worst(drops: Mapping[str, Measurement]) -> tuple[Measurement, str]:
@@ -437,7 +442,7 @@ def _agreement_drop(
     if is_classifier(reference):
         changed = int((np.argmax(reference, -1) != np.argmax(candidate, -1)).sum())
         share = proportion_interval(changed, count, confidence)
-        return Measurement(*_plain(share), count, confidence), "top-1 agreement"
+        return Measurement(*_plain(share), count, confidence), TOP1_AGREEMENT
     # Energies add up over samples, so that a resample costs two sums and not another pass over all outputs.
     noise, signal = (
         np.square(np.asarray(array, np.float64)).reshape(count, -1).sum(-1)

@@ -12,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from strop.core import digest
+from strop.core.errors import SamplesError, message
 from strop.core.model import Model
 from strop.core.samples import Splits
 from strop.data.datasets import is_dataset_folder
+from strop.data.images import is_image
 from strop.data.raw import Preparation
 from strop.data.reading import read
 from strop.data.splitting import split, synthesize, undivided
@@ -51,6 +53,7 @@ def draw(source: object, model: Model, preparation: Preparation, seed: int, fold
     if source is None:
         splits: Splits = synthesize(model.signature, seed=seed)
     else:
+        _refuse_lone_image(source)
         splits = split(read(source, model.signature, preparation), seed=seed)
     if key:
         note = f"'{source}' was asked once; later runs in this folder take the same samples again"
@@ -63,6 +66,18 @@ def draw(source: object, model: Model, preparation: Preparation, seed: int, fold
     except OSError as error:
         raise no_room(folder, error) from None
     return target
+
+
+def _refuse_lone_image(source: object) -> None:
+    if isinstance(source, str | Path) and is_image(Path(source)):
+        raise SamplesError(
+            message(
+                f"'{source}' is one image.",
+                "A folder of them is needed, with a folder a class where there are classes; one alone shows two models "
+                "side by side in strop verify.",
+                next_step=f"--data {Path(source).parent}",
+            )
+        )
 
 
 def gather(

@@ -316,9 +316,16 @@ def batch_of(bench: Bench, size: int) -> Arrays:
     return {name: np.ascontiguousarray(array[index]) for name, array in samples.inputs.items()}
 
 
-def confirm(model: Model, runtime: str, settings: Mapping[str, Value], bench: Bench) -> Fidelity:
-    """Return quality on *confirm*, which nobody has looked at before."""
-    return bench.judge(model, registry.runtimes.get(runtime).from_settings(settings), "confirm")
+def confirm(
+    model: Model,
+    runtime: str,
+    settings: Mapping[str, Value],
+    bench: Bench,
+    *,
+    split: str = "confirm",
+) -> Fidelity:
+    """Return quality on *confirm*, which nobody has looked at before, or on another split."""
+    return bench.judge(model, registry.runtimes.get(runtime).from_settings(settings), split)
 
 
 def open_subject(

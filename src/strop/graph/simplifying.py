@@ -8,7 +8,7 @@ from typing import Any
 
 from strop.core.contracts import Context, Pass, Unchanged
 from strop.core.model import Form, Model
-from strop.core.signature import Signature
+from strop.core.signature import Signature, TensorSpec
 from strop.graph.frozen import FrozenGraph, read_graph
 from strop.graph.graph_content import content_digest
 from strop.graph.grappler import grappled
@@ -84,6 +84,7 @@ def simplified_by_grappler(
 def _feed_by_placeholders(definition: Any, ends: Ends, signature: Signature) -> None:
     """Make placeholders, in place, of nodes within a graph that are named as its inputs: what is before them is cut off.
 
+    All get the signature's sizes, which rewritings may go by.
     A tensor that is not the first of its node stays what it is, and is fed as it is.
     """
     import tensorflow as tf
@@ -91,7 +92,9 @@ def _feed_by_placeholders(definition: Any, ends: Ends, signature: Signature) -> 
     nodes = {node.name: node for node in definition.node}
     for name, spec in zip(ends.inputs, signature.inputs, strict=True):
         node = nodes[node_of(name)]
-        if name.endswith(":0") and node.op not in ("Placeholder", "PlaceholderWithDefault"):
+        if node.op == "Placeholder":
+            _size(node, spec)
+        elif name.endswith(":0") and node.op != "PlaceholderWithDefault":
             node.op = "Placeholder"
             del node.input[:]
             node.attr.clear()
@@ -99,6 +102,20 @@ def _feed_by_placeholders(definition: Any, ends: Ends, signature: Signature) -> 
                 "string" if spec.dtype == "str" else spec.dtype
             ).as_datatype_enum
             node.attr["shape"].shape.CopyFrom(tf.TensorShape(list(spec.shape)).as_proto())
+
+
+def _size(placeholder: Any, spec: TensorSpec) -> None:
+    """Give a placeholder the signature's sizes but for the batch: what its owner wrote there is nobody's promise."""
+    import tensorflow as tf
+
+    written = placeholder.attr["shape"].shape if "shape" in placeholder.attr else None
+    known = (
+        written is not None and not written.unknown_rank and len(written.dim) == len(spec.shape)
+    )
+    if spec.shape:
+        batch = written.dim[0].size if known and written is not None else -1
+        shape = tf.TensorShape([None if batch < 0 else batch, *spec.shape[1:]])
+        placeholder.attr["shape"].shape.CopyFrom(shape.as_proto())
 
 
 def regrappled(definition: Any, ends: Ends, optimizers: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from strop.core.errors import ConversionError, ParameterError
+from strop.core.contracts import LITERT, OPENVINO, Requirement
+from strop.core.errors import (
+    ConversionError,
+    MissingDependencyError,
+    ParameterError,
+    UnknownNameError,
+)
 from strop.core.model import Form, Model
 from strop.graph.freezing import as_frozen
 from strop.graph.frozen import FrozenGraph
@@ -40,6 +47,13 @@ _INSTEAD = {
     "Merge": "freezing with the branch decided: convert.graph_def",
 }
 _MOST_LISTED = 5
+_NEEDS = {
+    "litert": LITERT,
+    "litert_select": LITERT,
+    "onnxruntime": Requirement("tf2onnx", "tf2onnx", "train"),
+    "openvino": OPENVINO,
+}
+_NAMED = re.compile(r"'?tf\.(\w+)")
 _BEFORE_THE_MODEL = ("Decode", "Parse", "Read", "String", "Regex", "Unicode", "Encode", "AsString")
 
 
@@ -70,28 +84,35 @@ def unsupported(model: Model, target: str) -> list[Unsupported]:
         target: One of `TARGETS`.
 
     Raises:
-        ParameterError: If there is no such target, or the model is of another form.
+        UnknownNameError: If there is no such target.
+        ParameterError: If the model is of another form.
+        MissingDependencyError: If its converter is not installed.
+        ConversionError: If its converter refuses the model and does not tell what of it.
     """
     if target not in TARGETS:
-        raise ParameterError(f"'{target}' is none of {', '.join(TARGETS)}")
+        raise UnknownNameError("engine", target, TARGETS)
     if model.form not in (Form.KERAS, Form.SAVED_MODEL, Form.GRAPH_DEF):
         raise ParameterError(
             f"only TensorFlow's own models are asked node by node, and this is of the form {model.form}"
         )
+    needed = _NEEDS.get(target)
+    if needed and not needed.is_met():
+        raise MissingDependencyError(
+            f"asking '{target}'", needed.package, f"pip install strop[{needed.extra}]"
+        )
     with quiet():
         graph = as_frozen(model, batch=model.binding.batch)
-        found = dict(TARGETS[target](graph, model))
-        with_select = set(found.values())
+        found = list(TARGETS[target](graph, model))
+        with_select: set[str] = set()
         if found and target == "litert":
-            with_select -= {operation for _, operation in TARGETS["litert_select"](graph, model)}
+            # What is known stays told where this can't be.
+            with contextlib.suppress(Exception):
+                without = {operation for _, operation in TARGETS["litert_select"](graph, model)}
+                with_select = {operation for _, operation in found} - without
     order = {node.name: place for place, node in enumerate(graph.definition.node)}
     return [
-        Unsupported(
-            name,
-            operation,
-            _instead(operation, has_select=target == "litert" and operation in with_select),
-        )
-        for name, operation in sorted(found.items(), key=lambda one: order.get(one[0], len(order)))
+        Unsupported(name, operation, _instead(operation, has_select=operation in with_select))
+        for name, operation in sorted(found, key=lambda one: order.get(one[0], len(order)))
     ]
 
 
@@ -138,10 +159,19 @@ def _litert(
         [*known, tf.lite.OpsSet.SELECT_TF_OPS] if with_select else known
     )
     converter.allow_custom_ops = True
-    flat = flatbuffer_utils.read_model_from_bytearray(bytearray(converter.convert()))
     left = defaultdict(list)
     for node in with_called(graph.definition.library, graph.definition.node):
         left[node.op].append(node.name)
+    try:
+        content = converter.convert()
+    # The converter lets errors of every kind through. Some operations it refuses even to let pass.
+    except Exception as error:
+        told = [operation for operation in _NAMED.findall(str(error)) if operation in left]
+        if not told:
+            raise refusal("the LiteRT converter", error) from error
+        yield from ((name, kind) for kind in dict.fromkeys(told) for name in left[kind])
+        return
+    flat = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     for part in flat.subgraphs:
         for operator in part.operators or ():
             code = flat.operatorCodes[operator.opcodeIndex]
@@ -149,7 +179,8 @@ def _litert(
             is_custom = code.builtinCode == schema.BuiltinOperator.CUSTOM
             # "Flex" stands before those that TensorFlow's own kernels run.
             if is_custom and not (with_select and operation.startswith("Flex")):
-                named = part.tensors[operator.outputs[0]].name.decode().split(";")[-1]
+                given = [part.tensors[place].name.decode() for place in operator.outputs[:1]]
+                named = given[0].split(";")[-1] if given else ""
                 # What gives an output of the model is called as that output is.
                 name = named if named in left[operation] else next(iter(left[operation]), named)
                 if name in left[operation]:
@@ -158,9 +189,20 @@ def _litert(
 
 
 def _onnx(graph: FrozenGraph, model: Model) -> Iterator[tuple[str, str]]:
-    from strop.graph.to_onnx import foreign_nodes
+    from strop.graph.to_onnx import foreign_nodes, known_operations
 
-    for node in foreign_nodes(graph):
+    try:
+        foreign = foreign_nodes(graph)
+    # tf2onnx lets errors of every kind through, as in a loop whose body has what it does not know.
+    except Exception as error:
+        known = known_operations()
+        nodes = with_called(graph.definition.library, graph.definition.node)
+        unknown = [(node.name, node.op) for node in nodes if node.op not in known]
+        if not unknown:
+            raise refusal("tf2onnx", error) from error
+        yield from unknown
+        return
+    for node in foreign:
         yield node.name, node.op_type
 
 
@@ -173,10 +215,25 @@ def _openvino(graph: FrozenGraph, model: Model) -> Iterator[tuple[str, str]]:
         path.write_bytes(graph.definition.SerializeToString())
         reader = FrontEndManager().load_by_framework("tf")
         partly = reader.convert_partially(reader.load(str(path)))
-    for node in partly.get_ops():
+    for node in _in_openvino(partly):
         if node.get_type_name().endswith("FrameworkNode"):
             name = node.get_friendly_name()
-            yield name, operations.get(name, node.get_type_name())
+            yield (
+                name,
+                operations.get(name.split("/")[-1], operations.get(name, node.get_type_name())),
+            )
+
+
+def _in_openvino(model: Any) -> Iterator[Any]:
+    """Yield the operations of a model, and those in the bodies of its loops and branches."""
+    for node in model.get_ops():
+        yield node
+        for place in range(_bodies(node)):
+            yield from _in_openvino(node.get_function(place))
+
+
+def _bodies(node: Any) -> int:
+    return {"Loop": 1, "TensorIterator": 1, "If": 2}.get(node.get_type_name(), 0)
 
 
 def _xla(graph: FrozenGraph, model: Model) -> Iterator[tuple[str, str]]:

@@ -44,6 +44,18 @@ def foreign_nodes(graph: FrozenGraph, *, opset: int = 18) -> list[Any]:
     return _foreign(_converted(graph, (graph.inputs, graph.outputs), opset))
 
 
+def known_operations() -> set[str]:
+    """Return TensorFlow's operations that tf2onnx has something for, whatever it makes of them."""
+    from tf2onnx.handler import tf_op
+
+    return {
+        name
+        for versions in tf_op.get_opsets().values()
+        for handlers in versions
+        for name in handlers
+    }
+
+
 def _converted(graph: FrozenGraph, names: tuple[Sequence[str], Sequence[str]], opset: int) -> Any:
     import tf2onnx
 

@@ -111,8 +111,8 @@ def _judged(outcome: Outcome, circumstances: Circumstances) -> list[str]:
     pooled = pooled_drop(outcome, circumstances)
     if pooled is not None and outcome.confirmed:
         lines.append(
-            f"On *confirm* alone the drop is above the limit of {circumstances.goal.max_drop:g}, which its interval "
-            f"does not exclude; on *select* and *confirm* together it is {pooled:.4g}, and the limit is held to that."
+            "On *confirm* alone the drop is above the limit, which its interval does not exclude; on *select* and "
+            f"*confirm* together it is {pooled:.4g}, and the limit is held to that."
         )
     if outcome.looks > 1:
         lines.append(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from string import Template
 from typing import Any
 
-from strop.core.evaluation import Goal, Measurement
+from strop.core.evaluation import TOP1_AGREEMENT, Goal, Measurement
 from strop.core.figures import spelled
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
@@ -314,7 +314,7 @@ def _quality_axis(judged: Sequence[Trial]) -> str:
                 return fidelity.metric_of
             return (
                 "agreement with the original"
-                if fidelity.drop_of == "top-1 agreement"
+                if fidelity.drop_of == TOP1_AGREEMENT
                 else "1 − relative error"
             )
     return "quality"

@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import dataclass
 
+from strop.core.evaluation import TOP1_AGREEMENT
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
 from strop.report.words import comparison, gain, interval, percent, pooled_drop, quantity
@@ -97,7 +98,7 @@ def _quality(trial: Trial) -> str:
         return "–"
     if fidelity.metric:
         return f"{fidelity.metric.value:.4g}"
-    if fidelity.drop_of == "top-1 agreement":
+    if fidelity.drop_of == TOP1_AGREEMENT:
         return f"{1 - fidelity.drop.value:.2%} agree"
     return f"error {fidelity.drop.value:.2g}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from strop.core.evaluation import Measurement
+from strop.core.evaluation import TOP1_AGREEMENT, Measurement
 from strop.engine.ledger import Trial
 from strop.engine.outcome import Circumstances, Outcome, figure
 
@@ -149,7 +149,7 @@ def quality(outcome: Outcome) -> str:
         return "quality not confirmed"
     if fidelity.metric and fidelity.baseline_metric:
         return f"{fidelity.metric_of} {fidelity.baseline_metric.value:.4g} → {fidelity.metric.value:.4g}"
-    if fidelity.drop_of == "top-1 agreement":
+    if fidelity.drop_of == TOP1_AGREEMENT:
         return f"{1 - fidelity.drop.value:.2%} of answers the same as the original's"
     return f"relative error {fidelity.drop.value:.2g}"
 

@@ -100,7 +100,10 @@ class Study:
         chosen = [trial for trial in leaders if self._is_short(trial, leaders[0])]
         if len(chosen) > 1:
             self.trials.listen(StageStarted("second look", len(chosen)))
-            self.trials.look_again(chosen)
+            try:
+                self.trials.look_again(chosen)
+            except Cancelled:
+                self._cut_short = True
 
     def _is_short(self, trial: Trial, best: Trial) -> bool:
         """Say whether a trial's calls are short, and as near the best as a second look may bring it."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from strop.core import digest, registry
@@ -32,7 +31,7 @@ from strop.engine.lanes import LIGHT, of_running
 from strop.engine.ledger import Ledger, Trial
 from strop.engine.machine import this_machine, versions
 from strop.engine.running import Declined, Runner, gist
-from strop.engine.worker import QUIET_SECONDS, Progress, Worker
+from strop.engine.worker import QUIET_SECONDS, Progress
 from strop.search.events import (
     Listener,
     Note,
@@ -197,41 +196,61 @@ class Trials:
             found = replace(found, measurements={**found.measurements, **counts})
         return found
 
-    def look_again(self, trials: Iterable[Trial]) -> None:
-        """Time trials once more, in a fresh process for each engine, and keep the better figures; each trial once.
+    def look_again(self, trials: Sequence[Trial]) -> None:
+        """Time trials once more, in a fresh process for each engine, and go on with the better figures.
 
         Where calls are short, how a machine wakes its second processor adds as much as a half to each of them, for as
         long as a process lives or a while longer. It takes none away, so the better figure is the truer one.
-        """
-        fresh = [t for t in trials if not self.ledger.recall(f"looked again {t.key}")]
-        for runtime in dict.fromkeys(trial.recipe.runtime for trial in fresh):
-            with closing(self.executor.own_worker()) as worker:
-                for trial in fresh:
-                    if trial.recipe.runtime == runtime and not self.is_over():
-                        self._look_again(trial, worker)
 
-    def _look_again(self, trial: Trial, worker: Worker) -> None:
-        recipe, evaluation = trial.recipe, trial.evaluation
-        assert evaluation is not None  # noqa: S101 - what was not measured is not among the best
-        self.listen(TrialStarted(str(recipe), len(self.known), self._seconds_left()))
+        The ledger keeps the second figures beside the first, so that a search that goes on comes by the same way here.
+
+        Raises:
+            Cancelled: If the budget is used up meanwhile.
+        """
+        lanes = {trial.recipe.runtime: f"{trial.recipe.runtime} once more" for trial in trials}
         try:
-            model = self.runner.prepare(
-                recipe.steps, runtime=recipe.runtime, settings=recipe.settings
-            )
-            found: dict[str, Measurement] = worker.call(
-                f"{_TASKS}:time_alone", model, recipe.runtime, recipe.settings, self.bench,
-                seconds=self.pace.timing_seconds / 2, batch_sizes=self.goal.batch_sizes,
-                timeout_seconds=self.runner.step_seconds, look_seconds=QUIET_SECONDS,
-            )  # fmt: skip
-        except TrialError as error:
-            self.listen(Note(f"{recipe} could not be timed once more: {gist(error)}"))
-            return
+            for trial in sorted(trials, key=lambda trial: trial.recipe.runtime):
+                if not self.is_over() or self._seen_again(trial):
+                    self._look_again(trial, lanes[trial.recipe.runtime])
+        finally:
+            for lane in lanes.values():
+                self.executor.close_lane(lane)
+
+    def _look_again(self, trial: Trial, lane: str) -> None:
+        evaluation = trial.evaluation
+        assert evaluation is not None  # noqa: S101 - what was not measured is not among the best
+        found = self._seen_again(trial)
+        if found is None:
+            self.listen(TrialStarted(str(trial.recipe), len(self.known), self._seconds_left()))
+            try:
+                found = self._timed_alone(trial, lane)
+            except TrialError as error:
+                self.listen(Note(f"{trial.recipe} could not be timed once more: {gist(error)}"))
+                return
+            told = {name: measured.to_json() for name, measured in found.items()}
+            self.ledger.remember(_once_more(trial), told)
         again = replace(evaluation, measurements={**evaluation.measurements, **found})
         if self.value_of(again) < self.value_of(evaluation):
-            trial = self.ledger.record(replace(trial, evaluation=again))
-            self.known[str(recipe)] = trial
-        self.ledger.remember(f"looked again {trial.key}", True)
+            trial = replace(trial, evaluation=again)
+            self.known[str(trial.recipe)] = trial
         self._tell(trial)
+
+    def _seen_again(self, trial: Trial) -> dict[str, Measurement] | None:
+        """Return the figures of an earlier second look; None where there was none."""
+        kept = self.ledger.recall(_once_more(trial))
+        return kept and {name: Measurement.from_json(told) for name, told in kept.items()}
+
+    def _timed_alone(self, trial: Trial, lane: str) -> dict[str, Measurement]:
+        recipe = trial.recipe
+        model = self.runner.prepare(
+            recipe.steps, runtime=recipe.runtime, settings=recipe.settings, progress=self._pulse
+        )
+        found: dict[str, Measurement] = self.executor.call(
+            lane, f"{_TASKS}:time_alone", model, recipe.runtime, recipe.settings, self.bench,
+            seconds=self.pace.timing_seconds / 2, batch_sizes=self.goal.batch_sizes,
+            timeout_seconds=self.runner.step_seconds, progress=self._pulse, look_seconds=QUIET_SECONDS,
+        )  # fmt: skip
+        return found
 
     def _counts(self, model: Model) -> dict[str, Measurement]:
         """Return the original's parameters and multiply-accumulates; nothing where they can't be counted."""
@@ -355,9 +374,9 @@ class Trials:
         except TrialError as error:
             self.listen(Note(f"cold start and memory could not be measured: {gist(error)}"))
             return trial
-        measurements = {**trial.evaluation.measurements, **costs}
-        complete = replace(trial, evaluation=replace(trial.evaluation, measurements=measurements))
-        self.known[str(trial.recipe)] = self.ledger.record(complete)
+        # What the ledger has may be older than a second look, and stays so.
+        self.ledger.record(_with(self.ledger.get(trial.key) or trial, costs))
+        self.known[str(trial.recipe)] = _with(trial, costs)
         return self.known[str(trial.recipe)]
 
     def confirmed_of(self, trial: Trial, model: Model) -> Fidelity:
@@ -388,3 +407,15 @@ class Trials:
     @property
     def _looks_name(self) -> str:
         return f"looks {self.runner.data_digest}"
+
+
+def _with(trial: Trial, more: dict[str, Measurement]) -> Trial:
+    """Return a trial with more measurements."""
+    evaluation = trial.evaluation or Evaluation({})
+    measurements = {**evaluation.measurements, **more}
+    return replace(trial, evaluation=replace(evaluation, measurements=measurements))
+
+
+def _once_more(trial: Trial) -> str:
+    """Return the fact that a second look's figures are kept under."""
+    return f"once more {trial.key}"

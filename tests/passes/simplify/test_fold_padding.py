@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from strop.engine.context import home_runtime
 from strop.graph.quiet import quiet
+from strop.passes.convert.litert import ConvertToLiteRT
+from strop.passes.convert.onnx import ConvertToONNX
+from strop.passes.convert.openvino import ConvertToOpenVINO
 from strop.passes.simplify.fold_padding import FoldPadding
-from tests.graphs import INPUT, rewritten, run
+from tests.graphs import INPUT, Bare, as_model, rewritten, run
 
 SHAPE = (2, 6, 6, 3)
 
@@ -99,3 +103,29 @@ def test_a_padding_goes_into_the_convolution(graph, becomes):
 )
 def test_what_is_not_only_zeros_around_an_image_stays(graph):
     assert rewritten(FoldPadding, graph) is None
+
+
+def test_the_size_is_the_signatures_and_not_what_was_written_beside_the_input():
+    """At a height of 6 what PyTorch pads is not what SAME pads; at 5 it is."""
+    graph = padded(image(1, 1), conv(2))
+    as_written, asked = (
+        rewritten(FoldPadding, graph),
+        rewritten(FoldPadding, graph, shape=(2, 5, 5, 3)),
+    )
+    for after, wanted in ((as_written, b"EXPLICIT"), (asked, b"SAME")):
+        (layer,) = (node for node in after.node if node.op == "Conv2D")
+        assert layer.attr["padding"].s == wanted
+
+
+@pytest.mark.parametrize("kind", [ConvertToLiteRT, ConvertToONNX, ConvertToOpenVINO])
+def test_every_engine_knows_how_it_is_written(tmp_path, kind):
+    graph = padded(image(1, 1), conv(2))
+    after = rewritten(FoldPadding, graph)
+    model = as_model(after, [f"{INPUT}:0"], ["y:0"], tmp_path)
+
+    made = kind().apply(model, Bare(tmp_path))
+
+    values = np.random.default_rng(1).normal(size=SHAPE).astype("float32")
+    with home_runtime(made.form)().open(made) as predictor:
+        (found,) = predictor.run(values)
+    np.testing.assert_allclose(found, run(graph, ["y:0"], values)[0], rtol=1e-5, atol=1e-5)

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Float16GraphDef(Pass):
-    """Keep weights in half precision; they are cast to float32 when the graph is loaded.
+    """Keep weights in half precision; they are cast to float32 before they are used.
 
     Before:  x ── Conv2D(W float32) ── y
     After:   x ── Conv2D(Cast(W float16)) ── y
 
-    Weights beyond what float16 can tell (65,504) stay as they are.
+    Half the size on disk. Small constants TensorFlow casts when it loads the graph, large ones at each call. Weights
+    beyond what float16 can tell (65,504) stay as they are.
     """
 
     takes = frozenset({Form.GRAPH_DEF})

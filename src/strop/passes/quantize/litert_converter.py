@@ -52,7 +52,7 @@ class QuantizeByLiteRTConverter(Pass):
         from strop.graph.litert import to_litert
         from strop.graph.litert_quantizing import left_in_float
         from strop.graph.quiet import quiet
-        from strop.graph.refusal import refusal
+        from strop.graph.supported_ops import refusal_of
 
         batch = self.batch or model.binding.batch
         calibration = context.calibration.head(self.samples)
@@ -75,7 +75,7 @@ class QuantizeByLiteRTConverter(Pass):
                 )
             # The converter lets errors of every kind through.
             except Exception as error:
-                raise refusal("the LiteRT converter", error) from error
+                raise refusal_of("the LiteRT converter", error, model, "litert") from error
         return model.derive(
             self, Form.LITERT, path, binding, left_in_float=left_in_float(path, ())
         )
