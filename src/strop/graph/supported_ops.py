@@ -228,12 +228,15 @@ def _in_openvino(model: Any) -> Iterator[Any]:
     """Yield the operations of a model, and those in the bodies of its loops and branches."""
     for node in model.get_ops():
         yield node
-        for place in range(_bodies(node)):
-            yield from _in_openvino(node.get_function(place))
+        for body in _bodies(node):
+            yield from _in_openvino(body)
 
 
-def _bodies(node: Any) -> int:
-    return {"Loop": 1, "TensorIterator": 1, "If": 2}.get(node.get_type_name(), 0)
+def _bodies(node: Any) -> list[Any]:
+    kind = node.get_type_name()
+    if kind == "If":
+        return [node.get_function(0), node.get_function(1)]
+    return [node.get_function()] if kind in ("Loop", "TensorIterator") else []
 
 
 def _xla(graph: FrozenGraph, model: Model) -> Iterator[tuple[str, str]]:
