@@ -209,7 +209,8 @@ def _onnx(graph: FrozenGraph, model: Model) -> Iterator[tuple[str, str]]:
 def _openvino(graph: FrozenGraph, model: Model) -> Iterator[tuple[str, str]]:
     from openvino.frontend import FrontEndManager
 
-    operations = {node.name: node.op for node in graph.definition.node}
+    nodes = with_called(graph.definition.library, graph.definition.node)
+    operations = {node.name: node.op for node in nodes}
     with TemporaryDirectory(prefix="strop-") as scratch:
         path = Path(scratch) / "model.pb"
         path.write_bytes(graph.definition.SerializeToString())
@@ -218,10 +219,7 @@ def _openvino(graph: FrozenGraph, model: Model) -> Iterator[tuple[str, str]]:
     for node in _in_openvino(partly):
         if node.get_type_name().endswith("FrameworkNode"):
             name = node.get_friendly_name()
-            yield (
-                name,
-                operations.get(name.split("/")[-1], operations.get(name, node.get_type_name())),
-            )
+            yield name, operations.get(name, node.get_type_name())
 
 
 def _in_openvino(model: Any) -> Iterator[Any]:
