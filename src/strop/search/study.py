@@ -19,7 +19,7 @@ from strop.core.model import Form
 from strop.core.recipe import Recipe, Step
 from strop.engine.ledger import Trial
 from strop.engine.machine import this_machine
-from strop.engine.outcome import Outcome
+from strop.engine.outcome import Outcome, figure
 from strop.search.events import (
     Note,
     StageStarted,
@@ -107,9 +107,7 @@ class Study:
 
     def _is_short(self, trial: Trial, best: Trial) -> bool:
         """Say whether a trial's calls are short, and as near the best as a second look may bring it."""
-        taken = trial.evaluation and trial.evaluation.measurements.get(
-            f"latency_p50@{self.trials.goal.batch}"
-        )
+        taken = figure(trial.evaluation, f"latency_p50@{self.trials.goal.batch}")
         near = self.trials.value(trial) < _NEAR * self.trials.value(best)
         in_tensorflow = registry.runtimes.get(trial.recipe.runtime).loads_tensorflow
         return bool(taken and taken.value < _SHORT_MS and near and not in_tensorflow)
