@@ -17,6 +17,7 @@ from strop.core.errors import ExecutionError
 from strop.core.evaluation import Fidelity, Goal
 from strop.core.model import Form, Model
 from strop.core.parameters import Value
+from strop.core.predictor import Predictor
 from strop.core.recipe import Recipe
 from strop.core.samples import Samples, Splits
 from strop.engine.fidelity import Question, choose_metrics, judge, predict_all
@@ -80,10 +81,16 @@ class Bench:
         most: int | None = None,
     ) -> Fidelity:
         """Return how well `model` answers in `runtime` on the first `most` samples of a split."""
+        with runtime.open(model) as predictor:
+            return self.judge_opened(model, predictor, split, most)
+
+    def judge_opened(
+        self, model: Model, predictor: Predictor, split: str = "select", most: int | None = None
+    ) -> Fidelity:
+        """Return how well `model`, opened as `predictor`, answers; see `judge`."""
         samples: Samples = getattr(self.samples(), split)
         samples = samples.head(most) if most else samples
-        with runtime.open(model) as predictor:
-            outputs = predict_all(predictor, samples)
+        outputs = predict_all(predictor, samples)
         return judge(
             self.answers(split, len(samples)),
             outputs,

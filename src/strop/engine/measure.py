@@ -30,9 +30,8 @@ from strop.numerics.statistics import median_interval
 
 _NS_PER_MS = 1e6
 _MOST_CALLS = 5000
-_LEAST_CALLS = 5
+_LEAST_CALLS, _LEAST_LONG_CALLS, _LONG_SECONDS = 5, 3, 0.25
 _CHILD_SECONDS = 300
-_zipped: dict[str, int] = {}
 
 
 def one_batch(signature: Signature, size: int, *, seed: int = 0) -> Arrays:
@@ -61,16 +60,23 @@ def warm_up(predictor: Predictor, inputs: Arrays, *, seconds: float = 0.2) -> fl
     return fastest
 
 
-def latency(predictor: Predictor, inputs: Arrays, *, seconds: float = 0.5) -> NDArray[np.int64]:
-    """Return the durations of single calls in nanoseconds, for about `seconds`."""
+def latency(
+    predictor: Predictor, inputs: Arrays, *, seconds: float = 0.5, least: int = _LEAST_CALLS
+) -> NDArray[np.int64]:
+    """Return the durations of single calls in nanoseconds, for about `seconds`; `least` calls at the least."""
     durations: list[int] = []
     clock, run, given = time.perf_counter_ns, predictor.run, _as_given(inputs)
     deadline = clock() + int(seconds * 1e9)
-    while len(durations) < _MOST_CALLS and (len(durations) < _LEAST_CALLS or clock() < deadline):
+    while len(durations) < _MOST_CALLS and (len(durations) < least or clock() < deadline):
         start = clock()
         run(given, copy=False)
         durations.append(clock() - start)
     return np.asarray(durations, np.int64)
+
+
+def least_calls(seconds: float) -> int:
+    """Return how many calls of about `seconds` to time at the least: long ones differ little from each other."""
+    return _LEAST_LONG_CALLS if seconds > _LONG_SECONDS else _LEAST_CALLS
 
 
 def _as_given(inputs: Arrays) -> Arrays | NDArray[Any]:
@@ -95,30 +101,25 @@ def summarize(durations_ns: NDArray[np.int64], batch: int) -> dict[str, Measurem
 
 
 def time_round(predictor: Predictor, inputs: Arrays, seconds: float) -> tuple[int, float]:
-    """Call for about `seconds`; return how many calls there were and the median seconds of one."""
-    durations = latency(predictor, inputs, seconds=seconds)
+    """Call for about `seconds`, once at least; return how many calls there were and the median seconds of one."""
+    durations = latency(predictor, inputs, seconds=seconds, least=1)
     return len(durations), float(np.median(durations)) / 1e9
 
 
-def sizes(model: Model) -> dict[str, Measurement]:
-    """Return bytes on disk, and zipped (deflate)."""
-    return {
-        "size": Measurement.exact(model.size_bytes, "bytes"),
-        "zipped_size": Measurement.exact(_zipped_bytes(model), "bytes"),
-    }
+def size(model: Model) -> dict[str, Measurement]:
+    """Return bytes on disk."""
+    return {"size": Measurement.exact(model.size_bytes, "bytes")}
 
 
-def _zipped_bytes(model: Model) -> int:
-    """Return the size zipped; remembered, since one model is tried under many settings and 100 MB take seconds."""
-    if model.digest not in _zipped:
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in model.files:
-                for file in [path] if path.is_file() else sorted(path.rglob("*")):
-                    if file.is_file():
-                        archive.write(file, file.name)
-        _zipped[model.digest] = len(packed.getvalue())
-    return _zipped[model.digest]
+def zipped_size(model: Model) -> dict[str, Measurement]:
+    """Return bytes zipped (deflate), which takes seconds where there are 100 MB."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in model.files:
+            for file in [path] if path.is_file() else sorted(path.rglob("*")):
+                if file.is_file():
+                    archive.write(file, file.name)
+    return {"zipped_size": Measurement.exact(len(packed.getvalue()), "bytes")}
 
 
 def process_costs(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +30,9 @@ _OPEN_SECONDS = 300.0
 _ROUND_SECONDS = 120.0
 _TASKS = "strop.engine.tasks"
 _MAYBE = ("to_first", "latency", "reference_latency")
+
+LEAST_ROUNDS = 12
+"""Fewer rounds tell resembling ones from independent ones too badly."""
 
 PROCESS_SPREAD = 0.01
 """How much two processes that opened the same artifact differ for good, as the standard deviation of the log ratio.
@@ -108,6 +113,7 @@ def compare(
     *,
     rounds: int,
     seconds: float,
+    enough_seconds: float = math.inf,
     confidence: float = 0.95,
 ) -> list[Pair]:
     """Return each subject but the reference against it; see `times_in_turn`.
@@ -120,12 +126,16 @@ def compare(
         batch: Batch size.
         rounds: How many.
         seconds: Of each subject in each round.
+        enough_seconds: See `in_turn`.
         confidence: At which all intervals hold at once.
 
     Raises:
         SubjectError: If a subject can't be opened or fails, naming it.
     """
-    figures = times_in_turn(executor, subjects, bench, batch, rounds=rounds, seconds=seconds)
+    figures = times_in_turn(
+        executor, subjects, bench, batch,
+        rounds=rounds, seconds=seconds, enough_seconds=enough_seconds,
+    )  # fmt: skip
     return [
         replace(
             pair,
@@ -144,6 +154,7 @@ def times_in_turn(
     *,
     rounds: int,
     seconds: float,
+    enough_seconds: float = math.inf,
 ) -> dict[str, list[float]]:
     """Return each subject's seconds a call, the median of each round.
 
@@ -156,7 +167,8 @@ def times_in_turn(
         bench: Gives the inputs.
         batch: Batch size.
         rounds: How many.
-        seconds: Of each subject in each round.
+        seconds: Of each subject in each round, one call at least.
+        enough_seconds: See `in_turn`.
 
     Raises:
         SubjectError: If a subject can't be opened or fails, naming it.
@@ -182,7 +194,10 @@ def times_in_turn(
             )
             return found
 
-        return in_turn(list(subjects), time_round, rounds=rounds, seed=bench.seed)
+        return in_turn(
+            list(subjects), time_round,
+            rounds=rounds, seed=bench.seed, enough_seconds=enough_seconds,
+        )  # fmt: skip
     finally:
         for worker in workers.values():
             worker.close()
@@ -200,16 +215,31 @@ def _latency(seconds: Sequence[float]) -> Measurement:
 
 
 def in_turn(
-    names: Sequence[str], measure: Callable[[str], float], *, rounds: int, seed: int
+    names: Sequence[str],
+    measure: Callable[[str], float],
+    *,
+    rounds: int,
+    seed: int,
+    enough_seconds: float = math.inf,
 ) -> dict[str, list[float]]:
     """Return each subject's figures, one a round, the order changing from round to round.
+
+    Args:
+        names: The subjects'.
+        measure: Returns a subject's figure.
+        rounds: How many.
+        seed: Of the order.
+        enough_seconds: After which no round begins once there are `LEAST_ROUNDS`.
 
     Raises:
         SubjectError: If measuring one fails, naming it.
     """
     figures: dict[str, list[float]] = {name: [] for name in names}
     random = np.random.default_rng(seed)
-    for _ in range(rounds):
+    started = time.monotonic()
+    for done in range(rounds):
+        if done >= LEAST_ROUNDS and time.monotonic() - started > enough_seconds:
+            break
         for position in random.permutation(len(names)):
             name = names[position]
             with _blaming(name):

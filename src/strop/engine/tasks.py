@@ -38,6 +38,7 @@ LARGEST_ROUNDING = 1e-3
 # Calls so short that it shows where the system put an engine's threads, and how often a model of such calls is opened
 # once more to be timed.
 _SHORT_SECONDS, _OPENINGS = 1e-3, 2
+_CALLS_OF_FAR = 2
 _subjects: dict[str, tuple[Predictor, Arrays]] = {}
 
 
@@ -214,6 +215,7 @@ def evaluate(
     judging_seconds: float,
     seconds: float,
     batch_sizes: tuple[int, ...],
+    near_ms: float = math.inf,
     hopeless_ms: float = math.inf,
 ) -> Evaluation:
     """Return times, sizes, and quality on *select*.
@@ -227,22 +229,21 @@ def evaluate(
         judging_seconds: About the longest to judge; never fewer than 64 samples.
         seconds: Timing at each batch size.
         batch_sizes: The batch sizes to time.
+        near_ms: Milliseconds a call from which on a time is too far behind to be told more exactly than by a few calls.
         hopeless_ms: Milliseconds a call (at the first batch size) from which on quality is not looked at.
     """
     engine = registry.runtimes.get(runtime).from_settings(settings)
-    measurements: dict[str, Measurement] = dict(measure.sizes(model))
-    measurements |= timed(
-        model, engine, bench, seconds=seconds, batch_sizes=batch_sizes, hopeless_ms=hopeless_ms
-    )
-    taken = measurements.get(f"latency_p50@{batch_sizes[0]}")
-    if not judged or (taken and taken.value > hopeless_ms):
-        return Evaluation(measurements)
-    rate = max(
-        (m.value for n, m in measurements.items() if n.startswith("throughput")),
-        default=1e3,
-    )
-    count = max(min(judged, int(rate * judging_seconds)), LEAST_JUDGED)
-    return Evaluation(measurements, bench.judge(model, engine, most=count))
+    with engine.open(model) as predictor:
+        measurements = measure.size(model) | timed(
+            model, engine, predictor, bench,
+            seconds=seconds, batch_sizes=batch_sizes, near_ms=near_ms, hopeless_ms=hopeless_ms,
+        )  # fmt: skip
+        taken = measurements.get(f"latency_p50@{batch_sizes[0]}")
+        if not judged or (taken and taken.value > hopeless_ms):
+            return Evaluation(measurements)
+        rates = (m.value for name, m in measurements.items() if name.startswith("throughput"))
+        count = max(min(judged, int(max(rates, default=1e3) * judging_seconds)), LEAST_JUDGED)
+        return Evaluation(measurements, bench.judge_opened(model, predictor, most=count))
 
 
 def time_alone(
@@ -256,33 +257,36 @@ def time_alone(
 ) -> dict[str, Measurement]:
     """Return latency and throughput at each batch size that a model takes; its answers are not looked at."""
     engine = registry.runtimes.get(runtime).from_settings(settings)
-    return timed(model, engine, bench, seconds=seconds, batch_sizes=batch_sizes)
+    with engine.open(model) as predictor:
+        return timed(model, engine, predictor, bench, seconds=seconds, batch_sizes=batch_sizes)
 
 
 def timed(
     model: Model,
     engine: Runtime,
+    predictor: Predictor,
     bench: Bench,
     *,
     seconds: float,
     batch_sizes: tuple[int, ...],
+    near_ms: float = math.inf,
     hopeless_ms: float = math.inf,
 ) -> dict[str, Measurement]:
     """Return latency and throughput at each batch size that the model takes; of a hopeless one by a single call."""
     found: dict[str, Measurement] = {}
-    with engine.open(model) as predictor:
-        for batch in batch_sizes:
-            if predictor.batch_sizes is not None and batch not in predictor.batch_sizes:
-                continue
-            inputs = batch_of(bench, batch)
-            fastest = measure.warm_up(predictor, inputs, seconds=seconds / 3)
-            if fastest * 1e3 > hopeless_ms:
-                return found | measure.summarize(np.asarray([fastest * 1e9], np.int64), batch)
-            durations = measure.latency(predictor, inputs, seconds=seconds)
-            if fastest < _SHORT_SECONDS and not engine.loads_tensorflow:
-                again = [_opened_anew(model, engine, inputs, seconds) for _ in range(_OPENINGS)]
-                durations = min([durations, *again], key=np.median)
-            found |= measure.summarize(durations, batch)
+    for batch in batch_sizes:
+        if predictor.batch_sizes is not None and batch not in predictor.batch_sizes:
+            continue
+        inputs = batch_of(bench, batch)
+        fastest = measure.warm_up(predictor, inputs, seconds=seconds / 3)
+        if fastest * 1e3 > hopeless_ms:
+            return found | measure.summarize(np.asarray([fastest * 1e9], np.int64), batch)
+        least = _CALLS_OF_FAR if fastest * 1e3 > near_ms else measure.least_calls(fastest)
+        durations = measure.latency(predictor, inputs, seconds=seconds, least=least)
+        if fastest < _SHORT_SECONDS and not engine.loads_tensorflow:
+            again = [_opened_anew(model, engine, inputs, seconds) for _ in range(_OPENINGS)]
+            durations = min([durations, *again], key=np.median)
+        found |= measure.summarize(durations, batch)
     return found
 
 

@@ -21,7 +21,7 @@ from strop.core.evaluation import (
 from strop.core.model import Model
 from strop.core.recipe import Recipe
 from strop.engine.ledger import Trial
-from strop.engine.pairs import Pair, compare, in_turn, paired
+from strop.engine.pairs import LEAST_ROUNDS, Pair, compare, in_turn, paired
 from strop.engine.running import gist
 from strop.search.events import (
     Note,
@@ -29,7 +29,6 @@ from strop.search.events import (
 )
 from strop.search.trials import Trials
 
-_LEAST_ROUNDS = 12  # fewer tell resembling rounds from independent ones too badly
 _ALL_BUT_EQUAL = 1.03
 _PROCESS_ROUNDS = 5  # of fresh processes, for what only a fresh process shows
 
@@ -185,8 +184,8 @@ class Final:
         if self.trials.goal.minimize in ("latency", "throughput"):
             return compare(
                 self.trials.executor, subjects, reference, self.trials.bench, self.trials.goal.batch,
-                rounds=_LEAST_ROUNDS if hurried else self.trials.pace.rounds,
-                seconds=self.trials.pace.round_seconds,
+                rounds=LEAST_ROUNDS if hurried else self.trials.pace.rounds,
+                seconds=self.trials.pace.round_seconds, enough_seconds=self.trials.pace.enough_seconds,
             )  # fmt: skip
         if self.trials.goal.minimize == "size":  # the same each time
             sizes = {

@@ -153,6 +153,13 @@ class Space:
             for size in sizes
         ]
 
+    def plain(self, recipe: Recipe) -> Recipe:
+        """Return `recipe` in its engine's first settings, its batch whole."""
+        kind, batch = registry.runtimes.get(recipe.runtime), self.known["first_batch"]
+        size = recipe.settings.get("micro_batch")
+        steps = tuple(_with_batch(step, size, batch) if size else step for step in recipe.steps)
+        return Recipe(steps, recipe.runtime, kind.from_settings(self.settings(kind)[0]).changed())
+
     def fallbacks(self, steps: tuple[Step, ...]) -> list[tuple[Step, ...]]:
         """Return `steps` with other settings for its conversions, to try where one refused."""
         found = []

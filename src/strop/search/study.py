@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from strop.core import registry
@@ -26,6 +26,7 @@ from strop.search.events import (
 )
 from strop.search.explain import explain
 from strop.search.final import Final
+from strop.search.prospects import Prospects
 from strop.search.space import Space
 from strop.search.trials import Trials
 
@@ -48,6 +49,10 @@ class Study:
     _worked: dict[Form, tuple[Step, ...]] = field(default_factory=dict)
     _cut_short: bool = False
 
+    @property
+    def _prospects(self) -> Prospects:
+        return Prospects(self.trials, self.space)
+
     def run(self) -> Outcome:
         """Search, then let the finalists race and confirm the winner.
 
@@ -69,8 +74,7 @@ class Study:
 
     def _search(self) -> None:
         self._compare_only()
-        routes = self.space.float_routes()
-        self._stage("conversions", routes)
+        self._stage("conversions", self.space.float_routes(), later=self._prospects.may_wait)
         if self.trials.effort.reaches(Effort.STANDARD):
             others = [*self.space.alternatives(), *self.space.detours()]
             self._stage("other conversions", others)
@@ -112,7 +116,13 @@ class Study:
         in_tensorflow = registry.runtimes.get(trial.recipe.runtime).loads_tensorflow
         return bool(taken and taken.value < _SHORT_MS and near and not in_tensorflow)
 
-    def _stage(self, name: str, recipes: Sequence[Recipe]) -> None:
+    def _stage(
+        self,
+        name: str,
+        recipes: Sequence[Recipe],
+        later: Callable[[Recipe], bool] = lambda _: False,
+    ) -> None:
+        """Try `recipes` in turn, those without prospects left out with the reason, and those that may come later too."""
         fresh = [
             recipe
             for recipe in recipes
@@ -121,11 +131,11 @@ class Study:
         if fresh or not self._cut_short:
             self.trials.listen(StageStarted(name, len(fresh)))
         for recipe in fresh:
-            if not self._may_take(recipe):
+            if not self._may_take(recipe) or later(recipe):
                 continue
-            far = self._far_behind(recipe)
-            if far:
-                self.trials.drop(recipe, far)
+            why_not = self._prospects.without(recipe)
+            if why_not:
+                self.trials.drop(recipe, why_not)
                 continue
             trial = self._take(recipe)
             if trial and trial.state == "failed" and self._may_be_the_way(trial):
@@ -200,7 +210,7 @@ class Study:
         """Return the techniques on the best way to each form, those left out whose form is hopelessly behind."""
         ways, hopeful = self._best_ways(), []
         for recipe in self.space.techniques(ways):
-            reason = self._hopeless(ways.get(self._form_of(recipe)))
+            reason = self._prospects.hopeless(ways.get(self._form_of(recipe)))
             if reason:
                 self.trials.drop(recipe, reason)
             else:
@@ -213,41 +223,6 @@ class Study:
         for step in recipe.steps:
             form = registry.passes.get(step.name).gives or form
         return form
-
-    def _hopeless(self, steps: tuple[Step, ...] | None) -> str:
-        """Return why techniques on what `steps` lead to are not worth trying; empty where they are."""
-        best = self.trials.best_of(self.trials.known.values())
-        here = self.trials.best_of(
-            t for t in self.trials.known.values() if t.recipe.steps == steps
-        )
-        if (
-            best is None
-            or here is None
-            or self.trials.goal.minimize not in ("latency", "throughput")
-        ):
-            return ""
-        ratio = self.trials.value(here) / self.trials.value(best)
-        if ratio <= self.trials.pace.hopeless:
-            return ""
-        return (
-            f"in float this way takes {ratio:.1f} times the best; no technique makes up for that"
-        )
-
-    def _far_behind(self, recipe: Recipe) -> str:
-        """Return why an engine's other settings are not worth trying; empty where they are."""
-        best = self.trials.best_of(self.trials.known.values())
-        tried = [
-            trial
-            for trial in self.trials.known.values()
-            if trial.evaluation
-            and (trial.recipe.steps, trial.recipe.runtime) == (recipe.steps, recipe.runtime)
-        ]
-        if best is None or not tried or self.trials.goal.minimize not in ("latency", "throughput"):
-            return ""
-        ratio = min(map(self.trials.value, tried)) / self.trials.value(best)
-        if ratio <= self.trials.pace.far:
-            return ""
-        return f"in other settings it takes {ratio:.1f} times the best; settings alone don't make up for that"
 
     def _repairs(self) -> Iterable[Recipe]:
         """Yield what missed the limit and would pay if it did not, with accuracy repair on."""

@@ -183,7 +183,8 @@ class Trials:
             judging_seconds=self.pace.judging_seconds,
             seconds=self.pace.timing_seconds,
             batch_sizes=self.goal.batch_sizes,
-            hopeless_ms=self._hopeless_ms() if judged is None else math.inf,
+            near_ms=self._best_ms() * self.pace.near if judged is None else math.inf,
+            hopeless_ms=self._best_ms() * self.pace.hopeless if judged is None else math.inf,
             timeout_seconds=self.runner.step_seconds,
             progress=progress,
             look_seconds=QUIET_SECONDS,
@@ -191,6 +192,8 @@ class Trials:
         if self.goal.minimize in ("memory", "cold-start"):
             costs = self.costs(model, recipe, repeats=1)
             found = replace(found, measurements={**found.measurements, **costs})
+        if self.goal.minimize == "size":
+            found = replace(found, measurements={**found.measurements, **self._zipped(model)})
         if recipe == self.baseline:
             counts = self._counts(model)
             found = replace(found, measurements={**found.measurements, **counts})
@@ -264,13 +267,13 @@ class Trials:
             return {}
         return found
 
-    def _hopeless_ms(self) -> float:
-        """Return the milliseconds a call from which on a candidate is so far behind that its quality does not matter."""
+    def _best_ms(self) -> float:
+        """Return the best's milliseconds a call; infinite where there is no best yet, or something else is minimized."""
         best = self.best_of(self.known.values())
         if best is None or best.evaluation is None or self.goal.minimize != "latency":
             return math.inf
         measured = best.evaluation.objective(self.goal)
-        return self.pace.hopeless * measured.value if measured else math.inf
+        return measured.value if measured else math.inf
 
     def costs(self, model: Model, recipe: Recipe, *, repeats: int = 3) -> dict[str, Measurement]:
         """Return cold start and memory, each in processes of their own; one where TensorFlow takes its ten seconds."""
@@ -281,6 +284,13 @@ class Trials:
             "strop.engine.measure:process_costs",
             model, recipe.runtime, recipe.settings,
             batch=self.goal.batch, repeats=repeats, timeout_seconds=self.runner.step_seconds,
+        )  # fmt: skip
+        return found
+
+    def _zipped(self, model: Model) -> dict[str, Measurement]:
+        """Return the size zipped."""
+        found: dict[str, Measurement] = self.executor.call(
+            LIGHT, "strop.engine.measure:zipped_size", model, timeout_seconds=self.runner.step_seconds
         )  # fmt: skip
         return found
 
@@ -366,13 +376,15 @@ class Trials:
         )
 
     def with_costs(self, trial: Trial, model: Model) -> Trial:
-        """Return the trial with cold start and memory beside its other figures."""
+        """Return the trial with cold start, memory and size zipped beside its other figures."""
         if trial.evaluation is None or "cold_start" in trial.evaluation.measurements:
             return trial
         try:
-            costs = self.costs(model, trial.recipe)
+            costs = {**self.costs(model, trial.recipe), **self._zipped(model)}
         except TrialError as error:
-            self.listen(Note(f"cold start and memory could not be measured: {gist(error)}"))
+            self.listen(
+                Note(f"cold start, memory and size zipped could not be measured: {gist(error)}")
+            )
             return trial
         # What the ledger has may be older than a second look, and stays so.
         self.ledger.record(_with(self.ledger.get(trial.key) or trial, costs))

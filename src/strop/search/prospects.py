@@ -1,0 +1,135 @@
+"""Whether a recipe is worth its time, by what others were measured at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from strop.core import registry
+from strop.core.parameters import Value
+from strop.core.recipe import Recipe, Step
+from strop.engine.ledger import Trial
+from strop.engine.outcome import figure
+from strop.search.space import Space
+from strop.search.trials import Trials
+
+# From here on what it costs to start threads and to enter a call is nothing beside the work, so that what a setting
+# does with one model tells what it does with another.
+_LONG_MS = 20.0
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """What the trials so far say of those to come, where time is minimized.
+
+    Attributes:
+        trials: What was measured.
+        space: What the engines' settings are.
+    """
+
+    trials: Trials
+    space: Space
+
+    def hopeless(self, steps: tuple[Step, ...] | None) -> str:
+        """Return why techniques on what `steps` lead to are not worth trying; empty where they are."""
+        best = self._best()
+        here = self.trials.best_of(
+            t for t in self.trials.known.values() if t.recipe.steps == steps
+        )
+        if best is None or here is None:
+            return ""
+        ratio = self.trials.value(here) / self.trials.value(best)
+        if ratio <= self.trials.pace.hopeless:
+            return ""
+        return (
+            f"in float this way takes {ratio:.1f} times the best; no technique makes up for that"
+        )
+
+    def without(self, recipe: Recipe) -> str:
+        """Return why `recipe` is without prospects; empty where it has some."""
+        return self._far_behind(recipe) or self._settings_lost(recipe)
+
+    def may_wait(self, recipe: Recipe) -> bool:
+        """Say whether `recipe` differs from one with long calls in its number of threads alone.
+
+        All cores are the better number there but for a few models, so that others wait until it is known which
+        models are among the best.
+        """
+        changed, plain = self._changed(recipe)
+        trial = self._measured(plain)
+        return "threads" in changed and trial is not None and self._is_long(trial)
+
+    def _far_behind(self, recipe: Recipe) -> str:
+        """Return why an engine's other settings are not worth trying; empty where they are."""
+        best = self._best()
+        tried = [
+            trial
+            for trial in self.trials.known.values()
+            if trial.evaluation
+            and (trial.recipe.steps, trial.recipe.runtime) == (recipe.steps, recipe.runtime)
+        ]
+        if best is None or not tried:
+            return ""
+        ratio = min(map(self.trials.value, tried)) / self.trials.value(best)
+        if ratio <= self.trials.pace.far:
+            return ""
+        return f"in other settings it takes {ratio:.1f} times the best; settings alone don't make up for that"
+
+    def _settings_lost(self, recipe: Recipe) -> str:
+        """Return why `recipe` will not reach the best, by what its settings did with other models in its engine."""
+        changed, plain = self._changed(recipe)
+        best, trial = self._best(), self._measured(plain)
+        if best is None or trial is None or not changed or not self._is_long(trial):
+            return ""
+        factor = math.prod(self._factor(plain, key, value) for key, value in changed.items())
+        behind = self.trials.value(trial) / self.trials.value(best)
+        if behind * factor * self.trials.pace.trusted <= 1:
+            return ""
+        what = ", ".join(f"{key}={value}" for key, value in changed.items())
+        title = registry.runtimes.get(recipe.runtime).title
+        return (
+            f"{what} takes {factor:.2f} times as long in {title}, as other trials show, and this model without it "
+            f"{behind:.2f} times the best"
+        )
+
+    def _factor(self, plain: Recipe, key: str, value: Value) -> float:
+        """Return the least factor by which a setting changed an engine's times; 0, a hope, where no trial shows it.
+
+        What it did with the same model counts alone where there is that.
+        """
+        own: list[float] = []
+        others: list[float] = []
+        for other in self.trials.known.values():
+            if other.recipe.runtime != plain.runtime or not self._has_time(other):
+                continue
+            changed, its_plain = self._changed(other.recipe)
+            before = self._measured(its_plain)
+            if changed == {key: value} and before and self._is_long(before):
+                factor = self.trials.value(other) / self.trials.value(before)
+                (own if its_plain.steps == plain.steps else others).append(factor)
+        return min(own or others, default=0.0)
+
+    def _changed(self, recipe: Recipe) -> tuple[dict[str, Value], Recipe]:
+        """Return the settings in which `recipe` differs from its engine's first, and the recipe with those."""
+        plain = self.space.plain(recipe)
+        kind = registry.runtimes.get(recipe.runtime)
+        first = vars(kind.from_settings(plain.settings))
+        here = vars(kind.from_settings(recipe.settings))
+        return {key: value for key, value in here.items() if value != first[key]}, plain
+
+    def _measured(self, recipe: Recipe) -> Trial | None:
+        trial = self.trials.known.get(str(recipe))
+        return trial if trial and self._has_time(trial) else None
+
+    def _has_time(self, trial: Trial) -> bool:
+        return trial.evaluation is not None and math.isfinite(self.trials.value(trial))
+
+    def _is_long(self, trial: Trial) -> bool:
+        taken = figure(trial.evaluation, f"latency_p50@{self.trials.goal.batch}")
+        return taken is not None and taken.value >= _LONG_MS
+
+    def _best(self) -> Trial | None:
+        """Return the best so far; None where it is not time that is minimized."""
+        if self.trials.goal.minimize not in ("latency", "throughput"):
+            return None
+        return self.trials.best_of(self.trials.known.values())
