@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def simplify(
         OutputError: If the output can't be written, or is the model itself.
         TrialError: If a pass fails.
     """
-    asked, target = request or Request(), Path(output)
+    asked, target = _keeping_custom_ops(request or Request()), Path(output)
     kinds = [registry.passes.get(_full(name)) for name in passes]
     _refuse_output(target, model)
     with workplace() as (scratch, executor):
@@ -138,13 +138,13 @@ def simplify(
             of_running(_RUNTIME, {}), "strop.engine.tasks:confirm", work.model, _RUNTIME, {}, bench,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
-        _write(work.model.path, target)
-    binding = work.model.binding
+        inputs, outputs = _ends(work.model)
+        _write(_whole(source, work.model, scratch, executor), target)
     return Simplification(
         target,
         tuple(work.cleaned(found)),
-        tuple(bound.name for bound in binding.inputs),
-        tuple(bound.name for bound in binding.outputs),
+        inputs,
+        outputs,
         fidelity,
         found.get(_ORIGINAL),
         tuple(work.model.facts.get("notes", ())),
@@ -216,6 +216,33 @@ class _Work:
             timeout_seconds=self.runner.step_seconds,
         )  # fmt: skip
         return found
+
+
+def _keeping_custom_ops(asked: Request) -> Request:
+    return replace(asked, options=replace(asked.options, keep_custom_ops=True))
+
+
+def _ends(model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the tensors that users feed and ask for; what custom operations give and take are none."""
+    custom = model.facts.get("custom_ops", {})
+    inputs = [
+        bound.name for bound in model.binding.inputs if bound.name not in custom.get("fed", ())
+    ]
+    outputs = custom.get("outputs") or [bound.name for bound in model.binding.outputs]
+    return tuple(inputs), tuple(outputs)
+
+
+def _whole(source: Model, cleaned: Model, scratch: Path, executor: LocalExecutor) -> Path:
+    """Return the cleaned graph with the custom operations that it was cut at."""
+    custom = source.facts.get("custom_ops")
+    if not custom:
+        return cleaned.path
+    target = scratch / "whole.pb"
+    executor.call(
+        CONVERTING, "strop.graph.custom_ops:write_whole",
+        str(cleaned.path), custom["graph"], custom["outputs"], str(target),
+    )  # fmt: skip
+    return target
 
 
 def _full(name: str) -> str:

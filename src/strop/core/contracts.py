@@ -207,6 +207,8 @@ class Pass(PlugIn, abc.ABC):
         is_idempotent: Whether a second application finds nothing to do.
         never_grows: Whether a graph never has more nodes afterwards.
         computes_in_integers: Whether what it treats computes in integers afterwards.
+        only_shrinks_weights: Whether what it treats computes as before, on weights that take less room: faster only
+            where reading them is what takes the time.
         price: What it costs at each call, in words for where it does not pay; lower case, no full stop. Empty
             where nothing is known beforehand.
         after: Passes one of which must have come before; empty for none.
@@ -222,6 +224,7 @@ class Pass(PlugIn, abc.ABC):
     is_idempotent: ClassVar[bool] = False
     never_grows: ClassVar[bool] = False
     computes_in_integers: ClassVar[bool] = False
+    only_shrinks_weights: ClassVar[bool] = False
     price: ClassVar[str] = ""
     after: ClassVar[tuple[str, ...]] = ()
     loads_tensorflow: ClassVar[bool] = False

@@ -30,7 +30,7 @@ from strop.numerics.statistics import median_interval
 
 _NS_PER_MS = 1e6
 _MOST_CALLS = 5000
-_LEAST_CALLS, _LEAST_LONG_CALLS, _LONG_SECONDS = 5, 3, 0.25
+_LEAST_CALLS, _FEWEST_CALLS = 5, 2
 _CHILD_SECONDS = 300
 
 
@@ -48,14 +48,17 @@ def one_batch(signature: Signature, size: int, *, seed: int = 0) -> Arrays:
 
 
 def warm_up(predictor: Predictor, inputs: Arrays, *, seconds: float = 0.2) -> float:
-    """Call until `seconds` have passed (three calls at least); return the seconds of the fastest call."""
+    """Call until `seconds` have passed; return the seconds of the fastest call.
+
+    There are three calls at least, unless they take so long that they would be the whole cost.
+    """
     deadline, calls, fastest = time.perf_counter() + seconds, 0, math.inf
     given = _as_given(inputs)
     while calls < 3 or time.perf_counter() < deadline:
         start = time.perf_counter()
         predictor.run(given, copy=False)
         fastest, calls = min(fastest, time.perf_counter() - start), calls + 1
-        if fastest > seconds * 5 and calls > 1:  # so slow that more calls would be the whole cost
+        if fastest > seconds * 5:
             break
     return fastest
 
@@ -76,7 +79,7 @@ def latency(
 
 def least_calls(seconds: float) -> int:
     """Return how many calls of about `seconds` to time at the least: long ones differ little from each other."""
-    return _LEAST_LONG_CALLS if seconds > _LONG_SECONDS else _LEAST_CALLS
+    return min(max(math.ceil(1 / seconds), _FEWEST_CALLS), _LEAST_CALLS)
 
 
 def _as_given(inputs: Arrays) -> Arrays | NDArray[Any]:

@@ -65,6 +65,7 @@ class Options:
         inputs: Tensor names to take as inputs, for a graph whose inputs can't be told.
         outputs: Likewise for outputs.
         signature: Which signature of a SavedModel.
+        keep_custom_ops: Whether a frozen graph with operations that TensorFlow does not have is read, cut at them.
     """
 
     shapes: Mapping[str, Shape] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class Options:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     signature: str | None = None
+    keep_custom_ops: bool = False
 
     def __post_init__(self) -> None:
         for word in self.allow:

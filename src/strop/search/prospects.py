@@ -16,6 +16,9 @@ from strop.search.trials import Trials
 # From here on what it costs to start threads and to enter a call is nothing beside the work, so that what a setting
 # does with one model tells what it does with another.
 _LONG_MS = 20.0
+# Any memory gives several times as much; a model that reads its weights more slowly does not wait for them.
+_SLOW_READING = 1e9  # bytes a second
+_PARTS = "micro_batch"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Prospects:
 
     def without(self, recipe: Recipe) -> str:
         """Return why `recipe` is without prospects; empty where it has some."""
-        return self._far_behind(recipe) or self._settings_lost(recipe)
+        return (
+            self._far_behind(recipe) or self._settings_lost(recipe) or self._weights_lost(recipe)
+        )
 
     def may_wait(self, recipe: Recipe) -> bool:
         """Say whether `recipe` differs from one with long calls in its number of threads alone.
@@ -92,10 +97,29 @@ class Prospects:
             f"{behind:.2f} times the best"
         )
 
+    def _weights_lost(self, recipe: Recipe) -> str:
+        """Return why smaller weights will not make a model the best; empty where they may."""
+        if not recipe.steps or not registry.passes.get(recipe.steps[-1].name).only_shrinks_weights:
+            return ""
+        best = self._best()
+        trial = self._measured(Recipe(recipe.steps[:-1], recipe.runtime, recipe.settings))
+        size = figure(trial.evaluation, "size") if trial else None
+        if best is None or trial is None or size is None or not self._is_long(trial):
+            return ""
+        behind = self.trials.value(trial) / self.trials.value(best)
+        rate = size.value / (self._milliseconds(trial) / 1e3)
+        if rate > _SLOW_READING or behind * self.trials.pace.trusted <= 1:
+            return ""
+        return (
+            f"it makes weights smaller, of which the model without it reads {rate / 1e9:.2g} GB a second, so that "
+            f"it hardly waits for them; it takes {behind:.2f} times the best"
+        )
+
     def _factor(self, plain: Recipe, key: str, value: Value) -> float:
         """Return the least factor by which a setting changed an engine's times; 0, a hope, where no trial shows it.
 
-        What it did with the same model counts alone where there is that.
+        What it did with the same model counts alone where there is that; so does what parts of a batch of another
+        size did where they were slower than the whole.
         """
         own: list[float] = []
         others: list[float] = []
@@ -104,9 +128,12 @@ class Prospects:
                 continue
             changed, its_plain = self._changed(other.recipe)
             before = self._measured(its_plain)
-            if changed == {key: value} and before and self._is_long(before):
-                factor = self.trials.value(other) / self.trials.value(before)
-                (own if its_plain.steps == plain.steps else others).append(factor)
+            if changed.keys() != {key} or before is None or not self._is_long(before):
+                continue
+            factor = self.trials.value(other) / self.trials.value(before)
+            is_own = its_plain.steps == plain.steps
+            if changed[key] == value or (key == _PARTS and is_own and factor > 1):
+                (own if is_own else others).append(factor)
         return min(own or others, default=0.0)
 
     def _changed(self, recipe: Recipe) -> tuple[dict[str, Value], Recipe]:
@@ -125,8 +152,12 @@ class Prospects:
         return trial.evaluation is not None and math.isfinite(self.trials.value(trial))
 
     def _is_long(self, trial: Trial) -> bool:
+        return self._milliseconds(trial) >= _LONG_MS
+
+    def _milliseconds(self, trial: Trial) -> float:
+        """Return how long a call takes; 0 where that was not measured."""
         taken = figure(trial.evaluation, f"latency_p50@{self.trials.goal.batch}")
-        return taken is not None and taken.value >= _LONG_MS
+        return taken.value if taken else 0.0
 
     def _best(self) -> Trial | None:
         """Return the best so far; None where it is not time that is minimized."""

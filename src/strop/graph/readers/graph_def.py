@@ -11,10 +11,17 @@ from typing import Any
 from strop.core.errors import ModelError, message
 from strop.core.model import Binding, Form, Model
 from strop.core.signature import Signature, TensorSpec
+from strop.graph.custom_ops import (
+    custom_nodes,
+    ends_at_custom,
+    ends_with_custom,
+    without_custom,
+)
 from strop.graph.frozen import output_shapes
 from strop.graph.graph_safety import refuse_unsafe, with_called
 from strop.graph.quiet import quiet
 from strop.graph.reading import Options, shaped
+from strop.graph.view import full_name, node_of
 
 # Operations that end in nothing and are no outputs all the same.
 _NO_OUTPUTS = frozenset(
@@ -31,10 +38,17 @@ _VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVari
 
 def read(path: Path, workspace: Path, options: Options) -> Model:
     """Return the graph; its inputs are its placeholders and its outputs what nothing reads, unless named."""
-    definition = _parsed(path)
+    definition = whole = _parsed(path)
     notes: list[str] = []
+    facts: dict[str, Any] = {}
+    custom = custom_nodes(whole) if options.keep_custom_ops else []
     with quiet():
+        if custom:
+            definition = without_custom(whole)
         graph = _imported(definition, path)
+        if custom:
+            options, facts = _up_to_custom(whole, graph, options, workspace)
+            notes += [_kept(node) for node in custom]
         outputs = _named(graph, options.outputs) or _ends(graph)
         switches = list(_switches(outputs)) if not options.inputs else []
         inputs = _named(graph, options.inputs) or list(_fed(outputs, switches))
@@ -44,16 +58,50 @@ def read(path: Path, workspace: Path, options: Options) -> Model:
         run = with_called(definition.library, [operation.node_def for operation in inside])
         refuse_unsafe(run, path, options.allow)
         file = path.resolve()
-        if path.suffix == ".pbtxt" or switches:
-            notes = [_decided(definition, tensor) for tensor in switches]
+        if path.suffix == ".pbtxt" or switches or custom:
+            notes += [_decided(definition, tensor) for tensor in switches]
             file = workspace / "model.pb"
             file.write_bytes(definition.SerializeToString(deterministic=True))
         signature = _signature(definition, inputs, outputs, options, path)
     binding = Binding.plain(
         signature, [t.name for t in inputs], [t.name for t in outputs], batch=signature.batch
     )
-    return Model.at(
-        Form.GRAPH_DEF, file, signature, binding, **({"notes": notes} if notes else {})
+    if notes:
+        facts["notes"] = notes
+    return Model.at(Form.GRAPH_DEF, file, signature, binding, **facts)
+
+
+def _up_to_custom(
+    whole: Any, graph: Any, options: Options, workspace: Path
+) -> tuple[Options, dict[str, Any]]:
+    """Return options that name the ends of a graph without its custom operations, and what `write_whole` has to know.
+
+    Args:
+        whole: The `GraphDef` with them.
+        graph: The imported graph without them.
+        options: What the user named.
+        workspace: Where the whole graph is written to, in binary.
+    """
+    outputs = [full_name(name) for name in options.outputs] or ends_with_custom(
+        whole, [tensor.name for tensor in _ends(graph)]
+    )
+    fed, asked = ends_at_custom(whole, outputs)
+    custom = {node.name for node in custom_nodes(whole)}
+    ours = [name for name in outputs if node_of(name) not in custom]
+    inside = replace(
+        options,
+        inputs=tuple(dict.fromkeys([*options.inputs, *fed])) if options.inputs else (),
+        outputs=tuple(dict.fromkeys([*ours, *asked])),
+    )
+    file = workspace / "whole.pb"
+    file.write_bytes(whole.SerializeToString(deterministic=True))
+    return inside, {"custom_ops": {"graph": str(file), "fed": fed, "outputs": outputs}}
+
+
+def _kept(node: Any) -> str:
+    return (
+        f"TensorFlow has no operation {node.op} ('{node.name}'): it is kept as it is, and what comes before and "
+        "behind it is cleaned and checked on made-up values"
     )
 
 

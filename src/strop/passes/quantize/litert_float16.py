@@ -28,6 +28,7 @@ class Float16LiteRT(Pass):
     takes = frozenset({Form.LITERT})
     requires = (LITERT, Requirement("ai_edge_quantizer", "ai-edge-quantizer", "train"))
     exactness = Exactness.LOSSY
+    only_shrinks_weights = True
     price = "the weights are unpacked to float before use: smaller, not faster"
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:

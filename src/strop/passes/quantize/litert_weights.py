@@ -30,6 +30,7 @@ class QuantizeWeightsLiteRT(Pass):
     takes = frozenset({Form.LITERT})
     requires = (LITERT, Requirement("ai_edge_quantizer", "ai-edge-quantizer", "train"))
     exactness = Exactness.LOSSY
+    only_shrinks_weights = True
     price = "the weights are unpacked to float before use: smaller, not faster"
     effort = Effort.STANDARD
 

@@ -32,6 +32,7 @@ class CompressWeightsOpenVINO(Pass):
     takes = frozenset({Form.OPENVINO})
     requires = (OPENVINO, Requirement("nncf", "nncf", "train"))
     exactness = Exactness.LOSSY
+    only_shrinks_weights = True
     price = "the weights are unpacked to float before use: smaller, not faster"
     effort = Effort.STANDARD
 
