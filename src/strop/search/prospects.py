@@ -19,6 +19,8 @@ _LONG_MS = 20.0
 # Any memory gives several times as much; a model that reads its weights more slowly does not wait for them.
 _SLOW_READING = 1e9  # bytes a second
 _PARTS = "micro_batch"
+# How many times behind the best a model may be to be converted anew for parts of a batch; parts brought a fifth at most.
+_WORTH_REMAKING = 1.1
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class Prospects:
     def without(self, recipe: Recipe) -> str:
         """Return why `recipe` is without prospects; empty where it has some."""
         return (
-            self._far_behind(recipe) or self._settings_lost(recipe) or self._weights_lost(recipe)
+            self._far_behind(recipe)
+            or self._settings_lost(recipe)
+            or self._weights_lost(recipe)
+            or self._not_worth_remaking(recipe)
         )
 
     def may_wait(self, recipe: Recipe) -> bool:
@@ -114,6 +119,17 @@ class Prospects:
             f"it makes weights smaller, of which the model without it reads {rate / 1e9:.2g} GB a second, so that "
             f"it hardly waits for them; it takes {behind:.2f} times the best"
         )
+
+    def _not_worth_remaking(self, recipe: Recipe) -> str:
+        """Return why a model is not converted anew for parts of a batch; empty where it is, or need not be."""
+        plain = self.space.plain(recipe)
+        best, trial = self._best(), self._measured(plain)
+        if best is None or trial is None or not self._is_long(trial) or recipe.steps == plain.steps:
+            return ""
+        behind = self.trials.value(trial) / self.trials.value(best)
+        if not self.trials.pace.trusted or behind <= _WORTH_REMAKING:
+            return ""
+        return f"it would be converted anew for parts of a batch, and takes {behind:.2f} times the best"
 
     def _factor(self, plain: Recipe, key: str, value: Value) -> float:
         """Return the least factor by which a setting changed an engine's times; 0, a hope, where no trial shows it.
