@@ -102,6 +102,14 @@ def test_a_model_behind_the_best_is_not_made_anew_for_parts_of_a_batch(milliseco
     assert bool(found.without(on(of(16, FLOAT), micro_batch=16))) == bool(said)
 
 
+def test_one_way_of_compiling_tells_of_the_other():
+    tensorflow = Recipe((), "tensorflow")
+    tried = (tensorflow, 100.0), (Recipe((), "tensorflow", {"jit": "xla"}), 110.0)
+    auto = Recipe((), "tensorflow", {"jit": "auto"})
+    assert "jit=auto takes 1.10" in prospects(*tried, (on(), 90.0)).without(auto)
+    assert prospects(tried[0], (on(), 90.0)).without(auto) == ""
+
+
 def test_fewer_samples_a_part_are_not_tried_where_more_were_slower_than_the_whole():
     tried = (on(WAY, "openvino"), 50.0), (on(WAY, "openvino", micro_batch=16), 60.0)
     assert "micro_batch=2 takes 1.20" in prospects(*tried).without(
@@ -138,10 +146,11 @@ def test_all_settings_are_tried_where_others_tell_nothing(factor, effort, minimi
     )
 
 
-def test_other_numbers_of_threads_wait_where_calls_are_long():
+def test_tunings_wait_where_calls_are_long():
     found = prospects((on(), 100.0), (on(INTEGER), 2.0))
     assert found.may_wait(on(threads=1))
     assert found.may_wait(on(threads=1, graph_optimization="extended"))
-    assert not found.may_wait(on(graph_optimization="extended"))
+    assert found.may_wait(on(graph_optimization="extended"))
+    assert not found.may_wait(on(WAY, "openvino", precision="bf16"))
     assert not found.may_wait(on(INTEGER, threads=1))
     assert not found.may_wait(on(WAY, "openvino", threads=1))  # nothing is known of it

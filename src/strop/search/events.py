@@ -41,6 +41,21 @@ class StageStarted(Event):
 
 
 @dataclass(frozen=True)
+class StepProgressed(Event):
+    """A step that takes long came a little further.
+
+    Attributes:
+        name: The step's.
+        share: How much of it is done, from 0 to 1.
+        note: What it says of it.
+    """
+
+    name: str
+    share: float
+    note: str
+
+
+@dataclass(frozen=True)
 class TrialStarted(Event):
     """A trial began.
 

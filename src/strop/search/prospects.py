@@ -18,7 +18,10 @@ from strop.search.trials import Trials
 _LONG_MS = 20.0
 # Any memory gives several times as much; a model that reads its weights more slowly does not wait for them.
 _SLOW_READING = 1e9  # bytes a second
-_PARTS = "micro_batch"
+# Settings of which one value tells of the others where it made a model slower: they differ in how much, not in what.
+_ALIKE = frozenset({"jit", "micro_batch"})
+# Settings that leave the arithmetic as it is, so that what they do with float models says little of faster ones.
+_TUNINGS = frozenset({"graph_optimization", "threads"})
 # How many times behind the best a model may be to be converted anew for parts of a batch; parts brought a fifth at most.
 _WORTH_REMAKING = 1.1
 
@@ -60,14 +63,10 @@ class Prospects:
         )
 
     def may_wait(self, recipe: Recipe) -> bool:
-        """Say whether `recipe` differs from one with long calls in its number of threads alone.
-
-        All cores are the better number there but for a few models, so that others wait until it is known which
-        models are among the best.
-        """
+        """Say whether `recipe` is one with long calls tuned, which waits until it is known what is among the best."""
         changed, plain = self._changed(recipe)
         trial = self._measured(plain)
-        return "threads" in changed and trial is not None and self._is_long(trial)
+        return bool(_TUNINGS & changed.keys()) and trial is not None and self._is_long(trial)
 
     def _far_behind(self, recipe: Recipe) -> str:
         """Return why an engine's other settings are not worth trying; empty where they are."""
@@ -134,8 +133,8 @@ class Prospects:
     def _factor(self, plain: Recipe, key: str, value: Value) -> float:
         """Return the least factor by which a setting changed an engine's times; 0, a hope, where no trial shows it.
 
-        What it did with the same model counts alone where there is that; so does what parts of a batch of another
-        size did where they were slower than the whole.
+        What it did with the same model counts alone where there is that; so does what another value of it did, for
+        settings of which that tells, where it was slower.
         """
         own: list[float] = []
         others: list[float] = []
@@ -148,7 +147,7 @@ class Prospects:
                 continue
             factor = self.trials.value(other) / self.trials.value(before)
             is_own = its_plain.steps == plain.steps
-            if changed[key] == value or (key == _PARTS and is_own and factor > 1):
+            if changed[key] == value or (key in _ALIKE and is_own and factor > 1):
                 (own if is_own else others).append(factor)
         return min(own or others, default=0.0)
 
