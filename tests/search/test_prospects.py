@@ -87,9 +87,9 @@ def of(size, steps):
 
 
 def test_parts_of_a_batch_are_weighed_against_the_model_for_the_whole():
-    tried = (on(), 60.0), (on(of(2, FLOAT), micro_batch=2), 57.0)
+    tried = (on(), 60.0), (on(of(2, FLOAT), micro_batch=2), 58.8)
     other, best = (on(INTEGER), 54.0), (on(WAY, "openvino"), 50.0)
-    assert "micro_batch=2 takes 0.95" in prospects(*tried, other, best).without(
+    assert "micro_batch=2 takes 0.98" in prospects(*tried, other, best).without(
         on(of(2, INTEGER), micro_batch=2)
     )
     assert prospects(*tried, other, best).without(on(of(16, INTEGER), micro_batch=16)) == ""
