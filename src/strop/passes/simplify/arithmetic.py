@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
-from strop.core.model import Form, Model
+from strop.core.contracts import Context, Exactness, Unchanged
+from strop.core.model import Model
+from strop.passes.simplify import Rewriting
 
 _OPTIMIZERS = ("arithmetic", "shape", "dependency", "pruning")
 
 
 @final
 @dataclass(frozen=True)
-class Arithmetic(Pass):
+class Arithmetic(Rewriting):
     """Write arithmetic more simply.
 
     Before:  Add(x, x);   Reshape(Reshape(x));   Transpose(Transpose(x));   Sub(x, Neg(y))
@@ -22,13 +23,8 @@ class Arithmetic(Pass):
     Done by Grappler's arithmetic optimizer; see its list of rules in TensorFlow's `arithmetic_optimizer.cc`.
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
-    requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
-    is_idempotent = True
     never_grows = True
-    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
-    loads_tensorflow = True
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the rewritten graph."""

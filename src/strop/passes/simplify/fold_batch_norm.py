@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
-from strop.core.model import Form, Model
+from strop.core.contracts import Context, Exactness, Unchanged
+from strop.core.model import Model
 from strop.numerics.folding import (
     Affine,
     answer_to_offset,
@@ -19,6 +19,7 @@ from strop.numerics.folding import (
     scale_inputs,
     scale_outputs,
 )
+from strop.passes.simplify import Rewriting
 
 if TYPE_CHECKING:
     from strop.graph.constants import Constants
@@ -34,7 +35,7 @@ _KEPT = Affine.of()  # what a map is that changes nothing
 
 @final
 @dataclass(frozen=True)
-class FoldBatchNorm(Pass):
+class FoldBatchNorm(Rewriting):
     """Fold maps of channels into the convolution or matrix product before or behind them.
 
     Before:  x ── Conv2D(W) ── BiasAdd(b) ── FusedBatchNormV3(γ, β, μ, σ²) ── ReLU
@@ -45,13 +46,8 @@ class FoldBatchNorm(Pass):
     layer goes into it where no padding would tell the difference. A kernel that several layers share is copied.
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
-    requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
-    is_idempotent = True
     never_grows = True
-    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
-    loads_tensorflow = True
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the graph with the maps folded in."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
-from strop.core.model import Form, Model
+from strop.core.contracts import Context, Exactness, Unchanged
+from strop.core.model import Model
+from strop.passes.simplify import Rewriting
 
 _OPTIMIZERS = ("constfold", "loop", "dependency", "pruning", "constfold")
 
 
 @final
 @dataclass(frozen=True)
-class FoldConstants(Pass):
+class FoldConstants(Rewriting):
     """Compute what depends on constants alone, and take the branch that a constant decides.
 
     Before:  Mul(x, Mul(γ, Rsqrt(σ² + ε)));   training(Const: false) ── Switch ⇉ Merge
@@ -22,13 +23,8 @@ class FoldConstants(Pass):
     Done by Grappler's constant folding.
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
-    requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
-    is_idempotent = True
     never_grows = True
-    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
-    loads_tensorflow = True
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the graph with its constants folded."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
-from strop.core.model import Form, Model
+from strop.core.contracts import Context, Exactness, Unchanged
+from strop.core.model import Model
+from strop.passes.simplify import Rewriting
 
 if TYPE_CHECKING:
     from strop.graph.linear import Linear
@@ -23,7 +24,7 @@ _PADS = frozenset({"Pad", "PadV2"})
 
 @final
 @dataclass(frozen=True)
-class FoldPadding(Pass):
+class FoldPadding(Rewriting):
     """Let a convolution pad by itself, where zeros are written around its data before it.
 
     Before:  x ── Pad(0, 1) ── Conv2D(3×3, stride 2, VALID)
@@ -33,13 +34,8 @@ class FoldPadding(Pass):
     them as explicit ones; other kinds of convolution have no such spelling on every engine and stay.
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
-    requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
-    is_idempotent = True
     never_grows = True
-    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
-    loads_tensorflow = True
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the graph whose convolutions pad by themselves."""

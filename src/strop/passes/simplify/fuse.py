@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
-from strop.core.model import Form, Model
+from strop.core.contracts import Context, Exactness, Unchanged
+from strop.core.model import Model
+from strop.passes.simplify import Rewriting
 
 _OPTIMIZERS = ("remap", "constfold", "pruning")
 
 
 @final
 @dataclass(frozen=True)
-class Fuse(Pass):
+class Fuse(Rewriting):
     """Fuse a convolution or matrix product with its bias and activation, into one kernel of TensorFlow's.
 
     Before:  x ── Conv2D ── BiasAdd ── Relu
@@ -23,13 +24,8 @@ class Fuse(Pass):
     rewritings hide from it. Other engines don't know these operations; converters get them written out again.
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
-    requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
-    is_idempotent = True
     never_grows = True
-    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
-    loads_tensorflow = True
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the rewritten graph."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
-from strop.core.model import Form, Model
+from strop.core.contracts import Context, Exactness, Unchanged
+from strop.core.model import Model
+from strop.passes.simplify import Rewriting
 
 if TYPE_CHECKING:
     from strop.graph.simplifying import Ends
@@ -16,7 +17,7 @@ _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 
 @final
 @dataclass(frozen=True)
-class Inline(Pass):
+class Inline(Rewriting):
     """Write functions out where they are called, so that the other rewritings see what is in them.
 
     Before:  x ── PartitionedCall(f);   f(a) = Relu(BiasAdd(a, b))
@@ -26,12 +27,7 @@ class Inline(Pass):
     what runs.
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
-    requires = (TENSORFLOW,)
     exactness = Exactness.EXACT
-    is_idempotent = True
-    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
-    loads_tensorflow = True
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the graph without calls."""

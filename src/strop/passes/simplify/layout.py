@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
-from strop.core.model import Form, Model
+from strop.core.contracts import Context, Exactness, Unchanged
+from strop.core.model import Model
+from strop.passes.simplify import Rewriting
 
 if TYPE_CHECKING:
     from strop.graph.simplifying import Ends
@@ -16,7 +17,7 @@ _CHANNELS_FIRST = (b"NCHW", b"NCDHW")
 
 @final
 @dataclass(frozen=True)
-class Layout(Pass):
+class Layout(Rewriting):
     """Write layers for channels-last data where they are for channels-first, which TensorFlow's own kernels can't run.
 
     Before:  x (NCHW) ── Conv2D(NCHW) ── BiasAdd(NCHW) ── MaxPool(NCHW) ── y (NCHW)
@@ -26,12 +27,7 @@ class Layout(Pass):
     keep the order of their axes.
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
-    requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
-    is_idempotent = True
-    effort = Effort.THOROUGH  # few graphs have any such layers
-    loads_tensorflow = True
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the graph with channels last."""

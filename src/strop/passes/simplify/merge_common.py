@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
-from strop.core.model import Form, Model
+from strop.core.contracts import Context, Exactness, Unchanged
+from strop.core.model import Model
+from strop.passes.simplify import Rewriting
 
 _OPTIMIZERS = ("common_subgraph_elimination", "pruning")
 
 
 @final
 @dataclass(frozen=True)
-class MergeCommon(Pass):
+class MergeCommon(Rewriting):
     """Compute once what is computed several times.
 
     Before:  Relu(BiasAdd(x, b)) ── A;   Relu(BiasAdd(x, b)) ── B
@@ -22,13 +23,8 @@ class MergeCommon(Pass):
     Done by Grappler's common-subgraph elimination.
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
-    requires = (TENSORFLOW,)
     exactness = Exactness.EXACT
-    is_idempotent = True
     never_grows = True
-    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
-    loads_tensorflow = True
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the rewritten graph."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-from strop.core.contracts import TENSORFLOW, Context, Effort, Exactness, Pass, Unchanged
-from strop.core.model import Form, Model
+from strop.core.contracts import Context, Exactness, Unchanged
+from strop.core.model import Model
+from strop.passes.simplify import Rewriting
 
 if TYPE_CHECKING:
     from strop.graph.simplifying import Ends
@@ -36,7 +37,7 @@ _ALMOST = 1e-5
 
 @final
 @dataclass(frozen=True)
-class Strip(Pass):
+class Strip(Rewriting):
     """Leave out what the outputs don't need, what only hands on, and what only training needs.
 
     Before:  DecodeJpeg ── x ── Identity ── Conv2D ── Dropout ── CheckNumerics ── y;   y ── ScalarSummary;   Assert ┄ y
@@ -47,13 +48,8 @@ class Strip(Pass):
     Where nodes steer which others run (TensorFlow 1's loops and branches), all waiting for each other stays.
     """
 
-    takes = frozenset({Form.GRAPH_DEF})
-    requires = (TENSORFLOW,)
     exactness = Exactness.ROUNDING
-    is_idempotent = True
     never_grows = True
-    effort = Effort.THOROUGH  # engines but TensorFlow do as much when they load
-    loads_tensorflow = True
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the stripped graph."""
