@@ -20,7 +20,7 @@ from strop.core.slicing import MICRO_BATCH, SlicedSession, streams_of
 from strop.graph.refusal import gist
 
 # From here on copying an input costs more than telling the engine where it lies.
-_LARGE = 2**16
+_LARGE = 2**18
 
 
 @final
