@@ -79,3 +79,22 @@ def test_the_first_samples_scores_are_given_side_by_side(tmp_path, samples):
     np.testing.assert_array_equal(found[2].before, x[1])
     np.testing.assert_array_equal(found[2].after, x[1])
     assert found[2].max_abs == 0
+
+
+def test_how_far_a_long_comparison_is_is_told(tmp_path, samples, monkeypatch):
+    monkeypatch.setattr("strop.engine.verification._MOMENT_SECONDS", -1.0)  # as if it took long
+    pair = [two_headed(tmp_path / f"{n}.onnx", "left", "right") for n in range(2)]
+    told = []
+    compare_answers(
+        *pair, samples, None, 0.95, 0, progress=lambda share, note: told.append((share, note))
+    )
+    assert [share for share, _ in told] == [0.5, 1.0]
+    assert told[0][1].startswith("the original answers, about ")
+    assert told[1][1].startswith("the candidate answers, about 0 s left")
+
+
+def test_nothing_is_told_of_a_comparison_that_is_over_at_once(tmp_path, samples):
+    pair = [two_headed(tmp_path / f"{n}.onnx", "left", "right") for n in range(2)]
+    told = []
+    compare_answers(*pair, samples, None, 0.95, 0, progress=lambda *heard: told.append(heard))
+    assert told == []

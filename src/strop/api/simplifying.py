@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from strop.api.working import workplace
+from strop.api.working import refuse_output, workplace, write_file
 from strop.core import registry
 from strop.core.contracts import Unchanged
-from strop.core.errors import ModelError, OutputError, message
+from strop.core.errors import ModelError, message
 from strop.core.evaluation import SAME_TO_5_DECIMALS, Fidelity
 from strop.core.model import Form, Model
 from strop.core.recipe import Step
@@ -21,7 +19,7 @@ from strop.engine.executors.local import LocalExecutor
 from strop.engine.lanes import CONVERTING, of_running
 from strop.engine.pairs import Timing, in_turn, timings
 from strop.engine.running import Declined, Runner
-from strop.engine.store import Store, no_room
+from strop.engine.store import Store
 from strop.search.events import Listener, StageStarted, ignore
 from strop.search.preparing import prepare
 from strop.search.request import Request
@@ -125,7 +123,7 @@ def simplify(
     """
     asked, target = _keeping_custom_ops(request or Request()), Path(output)
     kinds = [registry.passes.get(_full(name)) for name in passes]
-    _refuse_output(target, model)
+    refuse_output(target, model, example="--output optimized_graph.pb")
     with workplace() as (scratch, executor):
         store = Store(scratch / "study" / "store")
         source, splits, bench, name = prepare(model, samples, asked, store, executor, listen)
@@ -139,7 +137,7 @@ def simplify(
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
         inputs, outputs = _ends(work.model)
-        _write(_whole(source, work.model, scratch, executor), target)
+        write_file(_whole(source, work.model, scratch, executor), target)
     return Simplification(
         target,
         tuple(work.cleaned(found)),
@@ -263,31 +261,3 @@ def _frozen(source: Model, runner: Runner, name: str) -> Model:
     made = runner.prepare((Step("convert.graph_def"),))
     assert not isinstance(made, Declined | Unchanged)  # noqa: S101 - only graphs are frozen already
     return made
-
-
-def _refuse_output(target: Path, model: Any) -> None:
-    if isinstance(model, str | Path) and target.resolve() == Path(model).resolve():
-        raise OutputError(
-            message(
-                f"'{target}' is the model itself, which is never written over.",
-                next_step="--output optimized_graph.pb",
-            )
-        )
-    if target.is_dir() or not target.parent.is_dir():
-        what = "is a folder" if target.is_dir() else "lies in no folder that is there"
-        raise OutputError(
-            message(
-                f"'{target}' {what}; a file is written.", next_step="--output optimized_graph.pb"
-            )
-        )
-
-
-def _write(made: Path, target: Path) -> None:
-    """Copy a file under a temporary name and rename it, so that nobody ever sees half of it."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(made, draft)
-        draft.replace(target)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise no_room(target.parent, error) from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.api.opening import opened_artifact, opened_model
-from strop.api.working import workplace
+from strop.api.working import telling, workplace
 from strop.core import digest
 from strop.core.errors import (
     ParameterError,
@@ -21,6 +21,7 @@ from strop.report.artifact import (
     REFERENCE,
     read_certificate,
 )
+from strop.search.events import Listener, ignore
 from strop.search.preparing import (
     gather_samples,
     read_samples,
@@ -59,6 +60,7 @@ def verify(
     tolerance: float | None = None,
     metric: str | None = None,
     request: Request | None = None,
+    listen: Listener = ignore,
 ) -> Verdict:
     """Hold a candidate's answers to the original's; or, with one artifact alone, the artifact to its certificate.
 
@@ -76,6 +78,7 @@ def verify(
         tolerance: The largest absolute difference of any output; of the reference outputs for a lone artifact.
         metric: As for `optimize`; the certificate's for a lone artifact.
         request: Everything else; see `Request`.
+        listen: Told how far it is, where it takes a while.
 
     Raises:
         InputError: If a model or the samples can't be used, or only the original could tell what is asked.
@@ -108,6 +111,7 @@ def verify(
             "compare", "strop.engine.verification:compare_answers",
             first, second, str(place), metric, asked.goal.confidence or 0.95, asked.seed,
             timeout_seconds=asked.step_seconds * max(1.0, len(Samples.load(place)) / _SAMPLES_A_STEP),
+            progress=telling(listen, "verify"),
         )  # fmt: skip
     told = matched_by_place(first.model.signature, second.model.signature)
     holds = _within(found.fidelity, max_drop, tolerance)

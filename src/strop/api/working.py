@@ -1,13 +1,19 @@
-"""Where the functions for users do their work: a folder of their own, and workers."""
+"""Where the functions for users do their work, and how a file of theirs is written."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from strop.core.errors import OutputError, message
 from strop.engine.executors.local import LocalExecutor
+from strop.engine.store import no_room
+from strop.search.events import Listener, StepProgressed
 
 
 @contextmanager
@@ -18,3 +24,41 @@ def workplace() -> Iterator[tuple[Path, LocalExecutor]]:
         LocalExecutor((str(Path.cwd()),)) as executor,
     ):
         yield Path(scratch), executor
+
+
+def telling(listen: Listener, name: str) -> Callable[[float, str], None]:
+    """Return what tells a listener how far a step is; a worker that only lives says a share below 0."""
+
+    def tell(share: float, note: str) -> None:
+        if share >= 0:
+            listen(StepProgressed(name, share, note))
+
+    return tell
+
+
+def refuse_output(target: Path, model: Any, *, example: str) -> None:
+    """Raise `OutputError` where a file can't be written at `target`, or would be written over the model."""
+    if isinstance(model, str | Path) and target.resolve() == Path(model).resolve():
+        raise OutputError(
+            message(
+                f"'{target}' is the model itself, which is never written over.", next_step=example
+            )
+        )
+    if target.is_dir() or not target.parent.is_dir():
+        what = "is a folder" if target.is_dir() else "lies in no folder that is there"
+        raise OutputError(message(f"'{target}' {what}; a file is written.", next_step=example))
+
+
+def write_file(made: Path, target: Path) -> None:
+    """Copy a file under a temporary name and rename it, so that nobody ever sees half of it.
+
+    Raises:
+        OutputError: If there is no room for it.
+    """
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(made, draft)
+        draft.replace(target)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise no_room(target.parent, error) from None

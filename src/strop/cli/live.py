@@ -17,6 +17,7 @@ from strop.search.events import (
     Listener,
     Note,
     StageStarted,
+    StepProgressed,
     TrialFinished,
     TrialStarted,
 )
@@ -33,14 +34,27 @@ def listener(*, as_json: bool = False) -> Iterator[Listener]:
         with _Table() as table:
             yield table.show
     else:
-        yield _plain
+        yield _Lines().show
 
 
-def _plain(event: Event) -> None:
-    """Print an event as a line."""
-    shown = _LINES.get(type(event))
-    if shown:
-        click.echo(shown(event))
+class _Lines:
+    """What happens, a line each; of a long step a line each tenth."""
+
+    def __init__(self) -> None:
+        self._tenths = 0
+
+    def show(self, event: Event) -> None:
+        """Print an event."""
+        if isinstance(event, StageStarted):
+            self._tenths = 0
+        if isinstance(event, StepProgressed):
+            tenths = int(event.share * 10)
+            if tenths <= self._tenths:
+                return
+            self._tenths = tenths
+        shown = _LINES.get(type(event))
+        if shown:
+            click.echo(shown(event))
 
 
 def _finished_line(event: Any) -> str:
@@ -60,6 +74,7 @@ def _is_judged(event: TrialFinished) -> bool:
 _LINES: dict[type[Event], Callable[[Any], str]] = {
     Note: lambda event: f"  {event.text}",
     StageStarted: lambda e: f"{e.name}{f': {e.total} to try' if e.total else ''}",
+    StepProgressed: lambda event: f"  {event.share:4.0%}  {event.note}",
     TrialFinished: _finished_line,
 }
 
@@ -95,7 +110,8 @@ class _Table:
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
-        self._console.print(self._table())
+        if self._trials:
+            self._console.print(self._table())
 
     def show(self, event: Event) -> None:
         """Take an event in."""
@@ -104,6 +120,8 @@ class _Table:
         elif isinstance(event, StageStarted):
             self._stage, self._total, self._stage_done = event.name, event.total, 0
             self._stage_began, self._trying = time.monotonic(), ""
+        elif isinstance(event, StepProgressed):
+            self._trying = f"{event.share:.0%}  {event.note}"
         elif isinstance(event, TrialStarted):
             self._trying, self._left = event.recipe, event.seconds_left
         elif isinstance(event, TrialFinished):

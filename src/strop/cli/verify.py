@@ -35,17 +35,20 @@ def command(original: str, candidate: str | None, **given: Any) -> None:
     artifact's answers are judged too, beside the original's figure in the certificate.
     """
     from strop.api import verify
+    from strop.cli.live import listener
 
     labels = _read_labels(given["labels"], candidate)
-    verdict = verify(
-        original,
-        candidate,
-        given["data"],
-        max_drop=given["max_drop"],
-        tolerance=given["tolerance"],
-        metric=given["metric"],
-        request=request_of(given),
-    )
+    with listener() as listen:
+        verdict = verify(
+            original,
+            candidate,
+            given["data"],
+            max_drop=given["max_drop"],
+            tolerance=given["tolerance"],
+            metric=given["metric"],
+            request=request_of(given),
+            listen=listen,
+        )
     for check in verdict.checks:
         mark = {True: "ok  ", False: "NOT ", None: "    "}[check.holds]
         click.echo(f"{mark} {check.what}: {check.found}")

@@ -217,16 +217,26 @@ def user_function(name: str) -> Callable[..., Any]:
         ) from None
 
 
-def predict_all(predictor: Predictor, samples: Samples, *, batch: int = 32) -> list[NDArray[Any]]:
+def predict_all(
+    predictor: Predictor,
+    samples: Samples,
+    *,
+    batch: int = 32,
+    report: Callable[[float], None] = lambda share: None,
+) -> list[NDArray[Any]]:
     """Return the outputs for all samples, in the signature's order.
 
     Args:
         predictor: What answers.
         samples: What is asked.
         batch: How many at once, where the predictor takes any number; else as it takes.
+        report: Told what share of them is answered.
     """
-    batches = samples.batches(predictor.batch_for(batch))
-    parts = [predictor.run_all(arrays) for arrays in batches]
+    parts, done = [], 0
+    for arrays in samples.batches(predictor.batch_for(batch)):
+        parts.append(predictor.run_all(arrays))
+        done += len(next(iter(arrays.values())))
+        report(done / len(samples))
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 

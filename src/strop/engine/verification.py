@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from strop.numerics.similarity import max_abs_difference, relative_error
 # models, one code apart: far below this. A file of another model is far above.
 LARGEST_REFERENCE_ERROR = 0.05
 _MOST_SCORED = 5
+_MOMENT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def compare_answers(
     metric: str | None,
     confidence: float,
     seed: int,
+    *,
+    progress: Callable[[float, str], None] = lambda share, note: None,
 ) -> Comparison:
     """Return how well `candidate` answers beside `original`, on all samples in the folder `samples`.
 
@@ -103,11 +107,17 @@ def compare_answers(
         SamplesError: If the candidate takes other shapes, or gives others.
     """
     given = Samples.load(Path(samples))
+    clock = _Clock(progress)
     with original.open() as predictor:
-        reference = predict_all(predictor, given)
+        reference = predict_all(
+            predictor, given, report=lambda share: clock.tell(share / 2, "the original answers")
+        )
     signature = original.model.signature
     with candidate.open() as predictor:
-        found = predict_all(predictor, _renamed(given, signature, candidate.model.signature))
+        found = predict_all(
+            predictor, _renamed(given, signature, candidate.model.signature),
+            report=lambda share: clock.tell((1 + share) / 2, "the candidate answers"),
+        )  # fmt: skip
     found = _in_order_of(signature, candidate.model.signature, found)
     _check_shapes(reference, found, signature)
     questions = choose_metrics(metric, reference, given.targets, signature)
@@ -117,6 +127,22 @@ def compare_answers(
         confidence=confidence, seed=seed,
     )  # fmt: skip
     return Comparison(fidelity, tuple(_scores(reference, found, signature)))
+
+
+compare_answers.reports_progress = True  # type: ignore[attr-defined]
+
+
+class _Clock:
+    """Tells how far work is that has taken a while already, and about how long it goes on."""
+
+    def __init__(self, progress: Callable[[float, str], None]) -> None:
+        self._progress, self._started = progress, time.monotonic()
+
+    def tell(self, share: float, note: str) -> None:
+        """Tell that `share` of the work is done, unless all is over in a moment."""
+        spent = time.monotonic() - self._started
+        if spent > _MOMENT_SECONDS:
+            self._progress(share, f"{note}, about {spent * (1 - share) / share:.0f} s left")
 
 
 def _scores(
