@@ -107,6 +107,9 @@ def test_one_way_of_compiling_tells_of_the_other():
     tried = (tensorflow, 100.0), (Recipe((), "tensorflow", {"jit": "xla"}), 110.0)
     auto = Recipe((), "tensorflow", {"jit": "auto"})
     assert "jit=auto takes 1.10" in prospects(*tried, (on(), 90.0)).without(auto)
+    frozen = Recipe(FLOAT[:1], "tensorflow")
+    other = Recipe(FLOAT[:1], "tensorflow", {"jit": "auto"})
+    assert "jit=auto takes 1.10" in prospects(*tried, (frozen, 95.0), (on(), 90.0)).without(other)
     assert prospects(tried[0], (on(), 90.0)).without(auto) == ""
 
 

@@ -38,8 +38,8 @@ LARGEST_ROUNDING = 1e-3
 # once more to be timed.
 _SHORT_SECONDS, _OPENINGS = 1e-3, 2
 _CALLS_OF_FAR = 2
-# Calls so long that what is cold at the beginning, caches above all, is nothing beside them.
-_LONG_SECONDS = 1.0
+# Calls so long that what is cold at the beginning, caches above all, is little beside them.
+_LONG_SECONDS = 0.25
 _subjects: dict[str, tuple[Predictor, Arrays, float]] = {}
 
 

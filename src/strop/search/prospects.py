@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 
 from strop.core import registry
@@ -136,8 +137,8 @@ class Prospects:
         What it did with the same model counts alone where there is that; so does what another value of it did, for
         settings of which that tells, where it was slower.
         """
-        own: list[float] = []
-        others: list[float] = []
+        # The same model's word counts most, then what this very value did, then what a value like it did.
+        told: dict[tuple[bool, bool], list[float]] = defaultdict(list)
         for other in self.trials.known.values():
             if other.recipe.runtime != plain.runtime or not self._has_time(other):
                 continue
@@ -146,10 +147,10 @@ class Prospects:
             if changed.keys() != {key} or before is None or not self._is_long(before):
                 continue
             factor = self.trials.value(other) / self.trials.value(before)
-            is_own = its_plain.steps == plain.steps
-            if changed[key] == value or (key in _ALIKE and is_own and factor > 1):
-                (own if is_own else others).append(factor)
-        return min(own or others, default=0.0)
+            is_same = changed[key] == value
+            if is_same or (key in _ALIKE and factor > 1):
+                told[its_plain.steps == plain.steps, is_same].append(factor)
+        return min(told[max(told)], default=0.0) if told else 0.0
 
     def _changed(self, recipe: Recipe) -> tuple[dict[str, Value], Recipe]:
         """Return the settings in which `recipe` differs from its engine's first, and the recipe with those."""
