@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from strop.api.applying import apply
+from strop.api.compressing import Compressed, cluster, factorize, prune
 from strop.api.inspecting import Inspection, inspect
 from strop.api.opening import load
 from strop.api.optimizing import Artifact, Result, optimize
@@ -14,6 +15,7 @@ from strop.search.request import Request
 
 __all__ = [
     "Artifact",
+    "Compressed",
     "Inspection",
     "Request",
     "Result",
@@ -21,9 +23,12 @@ __all__ = [
     "Verdict",
     "apply",
     "bench",
+    "cluster",
+    "factorize",
     "inspect",
     "load",
     "optimize",
+    "prune",
     "simplify",
     "tensorboard",
     "verify",

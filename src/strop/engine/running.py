@@ -69,7 +69,7 @@ class Runner:
         executor: Where the work is done.
         bench: What passes are given, and what conversions are checked against.
         data_digest: Of the samples: passes that look at them are kept under it.
-        step_seconds: After which a pass is ended.
+        step_seconds: After which a pass is ended that does not train.
     """
 
     source: Model
@@ -159,7 +159,8 @@ class Runner:
                     CONVERTING if kind.loads_tensorflow else LIGHT,
                     "strop.engine.tasks:apply_pass",
                     steps[-1], model, self.bench, str(draft), runtime, settings,
-                    timeout_seconds=self.step_seconds,
+                    # Training takes as long as was asked for; conversions hang.
+                    timeout_seconds=None if kind.needs is Needs.TRAINING else self.step_seconds,
                     progress=progress,
                 )  # fmt: skip
                 return self.store.put(key, outcome, draft)

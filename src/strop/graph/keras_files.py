@@ -31,12 +31,13 @@ _UNKNOWN_OBJECT = re.compile(
 )
 
 
-def load(path: Path, *, allow: Collection[str] = ()) -> Any:
-    """Return the Keras model in a ``.keras`` or ``.h5`` file, uncompiled.
+def load(path: Path, *, allow: Collection[str] = (), compiled: bool = False) -> Any:
+    """Return the Keras model in a ``.keras`` or ``.h5`` file.
 
     Args:
         path: The file.
         allow: ``lambda`` admits Lambda layers, which are Python code in the file.
+        compiled: Whether it is to have the loss and the optimizer that it was saved with, where these can be had.
 
     Raises:
         UnsafeModelError: If the model carries code and `allow` does not admit it.
@@ -48,6 +49,10 @@ def load(path: Path, *, allow: Collection[str] = ()) -> Any:
         config = configuration(path)
         _refuse_code(config, path, allow)
         with _loadable(path, config) as file:
+            if compiled:
+                # A loss or an optimizer of somebody's own has no place that is known; the model may be fine without.
+                with contextlib.suppress(Exception):
+                    return keras.models.load_model(file, safe_mode="lambda" not in allow)
             return keras.models.load_model(file, compile=False, safe_mode="lambda" not in allow)
     except ModelError:
         raise
@@ -56,9 +61,9 @@ def load(path: Path, *, allow: Collection[str] = ()) -> Any:
         raise _unreadable(path, error) from error
 
 
-def opened(model: Model) -> Any:
-    """Return the Keras model that a model of form ``keras`` is, admitting what its reader was told to."""
-    return load(model.path, allow=model.facts.get("allow", ()))
+def opened(model: Model, *, compiled: bool = False) -> Any:
+    """Return the Keras model that a model of form ``keras`` is, admitting what its reader was told to; see `load`."""
+    return load(model.path, allow=model.facts.get("allow", ()), compiled=compiled)
 
 
 def configuration(path: Path) -> Any:

@@ -1,1 +1,81 @@
 """Techniques: one a file; the file's name is its name in recipes, on the command line and in reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from strop.core.contracts import KERAS, TENSORFLOW, Context, Effort, Exactness, Needs, Pass
+from strop.core.errors import TrialError, message
+from strop.core.model import Form, Model
+from strop.core.parameters import parameter
+
+_USUAL_RATE = 0.001
+
+
+@dataclass(frozen=True)
+class TaughtPass(Pass):
+    """A pass that changes a Keras model while it is taught again; what all of them have in common."""
+
+    takes = frozenset({Form.KERAS})
+    needs = Needs.TRAINING
+    requires = (TENSORFLOW, KERAS)
+    exactness = Exactness.LOSSY
+    effort = Effort.THOROUGH
+    loads_tensorflow = True
+
+    epochs: int = parameter(5, low=0, doc="epochs of training; 0 for none")
+    batch_size: int = parameter(64, low=1, doc="samples a step")
+    learning_rate: float = parameter(
+        0.0,
+        low=0.0,
+        doc="at the beginning, falling along a cosine; 0 for the optimizer that the model was compiled with as it is, "
+        f"or else {_USUAL_RATE} in Adam",
+    )
+    exclude: tuple[str, ...] = parameter(
+        (), doc="layers to leave alone: names, names of classes, or functions as 'module:name'"
+    )
+
+    def teach(
+        self,
+        live: Any,
+        original: Any,
+        model: Model,
+        context: Context,
+        *,
+        callbacks: Sequence[Any] = (),
+        keep_from: int = 0,
+    ) -> None:
+        """Teach `live`, in place, by the train split and by what `original` answers; see `strop.train.fine_tuning`.
+
+        Args:
+            live: The `keras.Model` that is being changed.
+            original: What it was, compiled where it was saved so.
+            model: The pass's, whose signature both have.
+            context: The pass's.
+            callbacks: What changes it meanwhile.
+            keep_from: The first epoch after which it is not changed any more.
+
+        Raises:
+            TrialError: If training diverged before there were any weights to keep.
+        """
+        from strop.train.fine_tuning import FineTuning, fine_tune
+
+        settings = FineTuning(self.epochs, self.batch_size, self.learning_rate or None)
+        try:
+            tuned = fine_tune(
+                live, context.training, model.signature, settings,
+                teacher=original, compiled=original, callbacks=callbacks, keep_from=keep_from,
+                seed=context.seed, report=context.progress,
+            )  # fmt: skip
+        except ValueError as error:  # what there is to be taught by does not do
+            raise TrialError(str(error)) from None
+        if tuned.has_diverged and tuned.best is None:
+            raise TrialError(
+                message(
+                    f"training diverged: its loss was no number after {len(tuned.losses)} epochs.",
+                    "A smaller learning rate, or asking for less at once, may do.",
+                    next_step=f"learning_rate = {(self.learning_rate or _USUAL_RATE) / 10:g}",
+                )
+            )

@@ -166,5 +166,8 @@ def pooled_drop(outcome: Outcome, circumstances: Circumstances) -> float | None:
 
 def not_quantized(trial: Trial) -> list[tuple[str, dict[str, str]]]:
     """Return what a trial's passes left alone, under a title each: names with the reason."""
-    titles = {"left_in_float": "Left in float", "left_alone": "Left with more bits than asked for"}
+    titles = {
+        "left_in_float": "Left in float",
+        "left_alone": "Left alone, or with more bits than asked for",
+    }
     return [(title, trial.facts[fact]) for fact, title in titles.items() if trial.facts.get(fact)]

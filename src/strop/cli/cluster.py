@@ -1,0 +1,7 @@
+"""`strop cluster`."""
+
+from __future__ import annotations
+
+from strop.cli.technique import command_of
+
+command = command_of("cluster.weights", "cluster")

@@ -1,0 +1,475 @@
+"""Which weights to drop: how many of them at which step of training, and which ones.
+
+Weights go gradually, most of them early, when there are many to choose from: Eq. 1 of Zhu & Gupta, *To prune, or not to
+prune: exploring the efficacy of pruning for model compression*, 2017 (arXiv:1710.01878). With the share ``s_i`` at step
+``t_0`` and ``s_f`` from ``t_1`` on,
+
+    ``s_t = s_f + (s_i − s_f)·(1 − (t − t_0)/(t_1 − t_0))³``
+
+Those of least magnitude go: one by one, in blocks, or a fixed number of each group of neighbours (2 of 4 in Mishra et
+al., *Accelerating Sparse Deep Neural Networks*, 2021, arXiv:2104.08378).
+
+These hold for every mask here: it is True where a weight stays, has the shape of the weights, and is the same for the
+same weights; of weights of equal magnitude, those that stand first go first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+Weights = NDArray[Any]
+
+
+class Schedule(Protocol):
+    """What share of the weights is to be zero at which step of training; steps count from 0."""
+
+    @property
+    def target(self) -> float:
+        """The share at its end."""
+
+    def sparsity_at(self, step: int) -> float:
+        """Return the share of zeros that training is to go on with from `step`."""
+
+    def is_update(self, step: int) -> bool:
+        """Say whether masks are chosen anew before `step`."""
+
+
+@dataclass(frozen=True)
+class ConstantSparsity:
+    """The same share of zeros from one step on.
+
+    Attributes:
+        sparsity: The share of zeros, in [0, 1).
+        begin: The first step with zeros.
+        end: The last step at which masks are chosen anew; −1 for no last one. Zeros stay zeros after it.
+        frequency: Steps from one choice to the next.
+
+    Raises:
+        ValueError: If a value lies outside of what it may be.
+
+    Example:
+        >>> schedule = ConstantSparsity(0.5, begin=10, frequency=5)
+        >>> [schedule.sparsity_at(step) for step in (9, 10, 1000)]
+        [0.0, 0.5, 0.5]
+        >>> [step for step in range(21) if schedule.is_update(step)]
+        [10, 15, 20]
+    """
+
+    sparsity: float
+    begin: int = 0
+    end: int = -1
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check_sparsity(self.sparsity)
+        _check_steps(self.begin, self.end, self.frequency)
+
+    @property
+    def target(self) -> float:
+        """The share at its end."""
+        return self.sparsity
+
+    def sparsity_at(self, step: int) -> float:
+        """Return the share of zeros that training is to go on with from `step`."""
+        return self.sparsity if step >= self.begin else 0.0
+
+    def is_update(self, step: int) -> bool:
+        """Say whether masks are chosen anew before `step`."""
+        return _is_due(step, self.begin, self.end, self.frequency)
+
+
+@dataclass(frozen=True)
+class PolynomialDecay:
+    """A share of zeros that grows fast at first and slowly in the end (Zhu & Gupta, Eq. 1).
+
+    Attributes:
+        initial: The share of zeros at `begin`, in [0, 1); none before.
+        final: The share of zeros from `end` on, in [0, 1).
+        begin: The first step with zeros.
+        end: The step from which on the share is `final`; masks are chosen for the last time then.
+        power: How much faster it grows at first; 3 in the paper, 1 for a straight line.
+        frequency: Steps from one choice of masks to the next.
+
+    Raises:
+        ValueError: If a value lies outside of what it may be.
+
+    Example:
+        >>> schedule = PolynomialDecay(0.0, 0.8, begin=0, end=100, frequency=40)
+        >>> [round(schedule.sparsity_at(step), 3) for step in (0, 50, 100, 200)]
+        [0.0, 0.7, 0.8, 0.8]
+        >>> [step for step in range(200) if schedule.is_update(step)]
+        [0, 40, 80, 100]
+    """
+
+    initial: float
+    final: float
+    begin: int
+    end: int
+    power: float = 3
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check_sparsity(self.initial)
+        _check_sparsity(self.final)
+        _check_steps(self.begin, self.end, self.frequency)
+        if self.end < 0:
+            raise ValueError("expected a last step that is not negative, got end=-1")
+        if not self.power > 0:
+            raise ValueError(f"expected a positive power, got {self.power!r}")
+
+    @property
+    def target(self) -> float:
+        """The share at its end."""
+        return self.final
+
+    def sparsity_at(self, step: int) -> float:
+        """Return the share of zeros that training is to go on with from `step`."""
+        if step < self.begin:
+            return 0.0
+        if step >= self.end:
+            return self.final
+        left = (self.end - step) / (self.end - self.begin)
+        return float(self.final + (self.initial - self.final) * left**self.power)
+
+    def is_update(self, step: int) -> bool:
+        """Say whether masks are chosen anew before `step`."""
+        # The last step counts whatever the frequency: without it, the share would stop short of `final`.
+        return step == self.end or _is_due(step, self.begin, self.end, self.frequency)
+
+
+def magnitude_mask(weights: Weights, sparsity: float) -> Mask:
+    """Return the mask that drops the share `sparsity` of the weights, those of least magnitude.
+
+    Args:
+        weights: Of any shape.
+        sparsity: The share to drop, in [0, 1); as many as that are, rounded to a whole number.
+
+    Raises:
+        ValueError: If the share is outside of [0, 1), or a weight is NaN.
+
+    Example:
+        >>> magnitude_mask(np.array([[0.1, -3.0], [-0.2, 2.0]]), 0.5)
+        array([[False,  True],
+               [False,  True]])
+    """
+    return block_mask(weights, sparsity, ())
+
+
+def random_scores(shape: Sequence[int], seed: int | Sequence[int]) -> NDArray[np.float32]:
+    """Return numbers that rank weights by chance: masks of them, in place of weights, are random ones.
+
+    For one seed they are the same, so that of two random masks the one of more zeros has all those of the other.
+    """
+    return np.random.default_rng(seed).random(tuple(shape), np.float32)
+
+
+def random_mask(shape: Sequence[int], sparsity: float, seed: int | Sequence[int]) -> Mask:
+    """Return the mask that drops the share `sparsity` of the weights, any of them.
+
+    Raises:
+        ValueError: If the share is outside of [0, 1).
+    """
+    return magnitude_mask(random_scores(shape, seed), sparsity)
+
+
+def block_mask(
+    weights: Weights, sparsity: float, block: Sequence[int], axes: Sequence[int] | None = None
+) -> Mask:
+    """Return the mask that drops the share `sparsity` of the blocks, those of least mean magnitude.
+
+    Where an axis is no multiple of the block, the last blocks along it are smaller, and count as whole ones.
+
+    Args:
+        weights: Of any shape.
+        sparsity: The share of blocks to drop, in [0, 1).
+        block: Weights along each axis of a block; empty for weights one by one.
+        axes: The axes that `block` speaks of; None for the last ones.
+
+    Raises:
+        ValueError: If the share is outside of [0, 1), a weight is NaN, or blocks don't fit the axes.
+
+    Example:
+        >>> block_mask(np.array([[1.0, 1.0, 5.0], [0.0, 9.0, 4.0]]), 0.5, (1, 2))
+        array([[False, False,  True],
+               [ True,  True, False]])
+    """
+    _check_sparsity(sparsity)
+    tile = _tile(weights.shape, block, axes)
+    scores = _block_means(_magnitudes(weights), tile)
+    return _spread(_largest(scores, round(sparsity * scores.size)), tile, weights.shape)
+
+
+def global_masks(
+    weights: Sequence[Weights], sparsity: float, block: Sequence[int] = ()
+) -> list[Mask]:
+    """Return the masks that drop the share `sparsity` of all the weights of several layers, ranked together.
+
+    A layer whose weights are small loses more of them than one whose weights are large.
+
+    Args:
+        weights: The layers' weights, of any shapes.
+        sparsity: The share to drop of all of them, in [0, 1).
+        block: As in `block_mask`, over each layer's last axes; then it is the share of blocks.
+
+    Raises:
+        ValueError: As in `block_mask`.
+
+    Example:
+        >>> global_masks([np.array([1.0, 2.0]), np.array([3.0, 4.0])], 0.5)
+        [array([False, False]), array([ True,  True])]
+    """
+    _check_sparsity(sparsity)
+    if not weights:
+        return []
+    tiles = [_tile(array.shape, block, None) for array in weights]
+    scores = [
+        _block_means(_magnitudes(array), tile) for array, tile in zip(weights, tiles, strict=True)
+    ]
+    together = np.concatenate([layer.reshape(-1) for layer in scores])
+    kept = _largest(together, round(sparsity * together.size))
+    ends = list(itertools.accumulate(layer.size for layer in scores))
+    parts = np.split(kept, ends[:-1])
+    return [
+        _spread(part.reshape(layer.shape), tile, array.shape)
+        for part, layer, tile, array in zip(parts, scores, tiles, weights, strict=True)
+    ]
+
+
+def n_of_m_mask(weights: Weights, kept: int, of: int, axis: int) -> Mask:
+    """Return the mask that keeps the `kept` weights of largest magnitude in each group of `of` neighbours.
+
+    Args:
+        weights: Of any shape.
+        kept: Weights that stay in each group, from 1 to `of` − 1.
+        of: Weights in a group.
+        axis: The axis along which groups lie; for sparse kernels the one that a layer sums over.
+
+    Raises:
+        ValueError: If `of` does not divide the axis, `kept` is none or all of the group, or a weight is NaN.
+
+    Example:
+        >>> n_of_m_mask(np.array([1.0, -4.0, 3.0, 2.0]), 2, 4, axis=0)
+        array([False,  True,  True, False])
+    """
+    _check_group(kept, of)
+    if weights.shape[axis] % of:
+        raise ValueError(
+            f"expected groups of {of} along axis {axis}, which has {weights.shape[axis]} weights"
+        )
+    along = np.moveaxis(_magnitudes(weights), axis, -1)
+    groups = along.reshape(*along.shape[:-1], -1, of)
+    smallest = np.argsort(groups, axis=-1, kind="stable")[..., : of - kept]
+    mask = np.ones(groups.shape, np.bool_)
+    np.put_along_axis(mask, smallest, False, axis=-1)
+    return np.moveaxis(mask.reshape(along.shape), -1, axis)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights that go together; `UNSTRUCTURED` is the block of one weight.
+
+    Attributes:
+        shape: Weights along each of a kernel's last axes; empty for one weight.
+
+    Raises:
+        ValueError: If a length is below 1.
+    """
+
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_block(self.shape)
+
+    @property
+    def sparsity(self) -> None:
+        """None: any share of blocks can be dropped."""
+
+    def misfit(self, shape: Sequence[int], axis: int | None) -> str | None:
+        """Return why weights of a shape have no such blocks, or None where they have."""
+        if len(self.shape) <= len(shape):
+            return None
+        return f"blocks of {self} need {len(self.shape)} axes, and its weights have {len(shape)}"
+
+    def mask(self, weights: Weights, sparsity: float, axis: int | None) -> Mask:
+        """Return the mask of one layer. Raises as `block_mask` does."""
+        return block_mask(weights, sparsity, self.shape)
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.shape)) or "unstructured"
+
+
+@dataclass(frozen=True)
+class NOfM:
+    """A fixed number of weights that stay in each group of neighbours along the axis that a layer sums over.
+
+    Attributes:
+        kept: Weights that stay in each group.
+        of: Weights in a group.
+
+    Raises:
+        ValueError: If none or all of a group would stay.
+    """
+
+    kept: int
+    of: int
+
+    def __post_init__(self) -> None:
+        _check_group(self.kept, self.of)
+
+    @property
+    def sparsity(self) -> float:
+        """The one share of zeros that it comes to."""
+        return 1 - self.kept / self.of
+
+    def misfit(self, shape: Sequence[int], axis: int | None) -> str | None:
+        """Return why weights of a shape have no such groups along an axis, or None where they have."""
+        if axis is None:
+            return f"groups of {self} lie along an axis that is summed over, and it sums over none"
+        if shape[axis] % self.of:
+            return f"{self.of} does not divide the {shape[axis]} weights along axis {axis}, which {self} is for"
+        return None
+
+    def mask(self, weights: Weights, sparsity: float, axis: int | None) -> Mask:
+        """Return the mask of one layer on its way to the pattern: of what has to go, so much as `sparsity` says.
+
+        Raises:
+            ValueError: As `n_of_m_mask` does.
+        """
+        if axis is None:
+            raise ValueError(f"expected an axis to find groups of {self} along, got None")
+        mask = n_of_m_mask(weights, self.kept, self.of, axis)
+        if sparsity >= self.sparsity:
+            return mask
+        # What stays in the end ranks above everything, so that it stays meanwhile too.
+        return magnitude_mask(np.where(mask, np.inf, _magnitudes(weights)), sparsity)
+
+    def __str__(self) -> str:
+        return f"{self.kept}:{self.of}"
+
+
+Pattern = Block | NOfM
+
+
+def pattern_named(text: str) -> Pattern:
+    """Return the pattern that `text` spells, as `str` of a pattern does.
+
+    Raises:
+        ValueError: If it spells none, or one that can't be.
+
+    Example:
+        >>> pattern_named("unstructured"), pattern_named("4x1"), pattern_named("2:4")
+        (Block(shape=()), Block(shape=(4, 1)), NOfM(kept=2, of=4))
+    """
+    if text == str(UNSTRUCTURED):
+        return UNSTRUCTURED
+    if re.fullmatch(r"\d+(x\d+)*", text):
+        return Block(tuple(map(int, text.split("x"))))
+    if re.fullmatch(r"\d+:\d+", text):
+        kept, of = map(int, text.split(":"))
+        return NOfM(kept, of)
+    raise ValueError(
+        f"expected 'unstructured', a block such as '4x1', or a group such as '2:4', got {text!r}"
+    )
+
+
+def _check_sparsity(sparsity: float) -> None:
+    if not 0 <= sparsity < 1:  # asked this way round, NaN fails too
+        raise ValueError(f"expected a sparsity from 0 to below 1, got {sparsity!r}")
+
+
+def _check_steps(begin: int, end: int, frequency: int) -> None:
+    if begin < 0:
+        raise ValueError(f"expected a first step that is not negative, got {begin=}")
+    if end != -1 and end < begin:
+        raise ValueError(f"expected a last step not before the first, got {begin=}, {end=}")
+    if frequency < 1:
+        raise ValueError(f"expected at least one step from update to update, got {frequency=}")
+
+
+def _check_group(kept: int, of: int) -> None:
+    if not 0 < kept < of:
+        raise ValueError(
+            f"expected fewer weights to stay than a group has, and at least one, got {kept}:{of}"
+        )
+
+
+def _check_block(block: Sequence[int]) -> None:
+    if any(length < 1 for length in block):
+        raise ValueError(f"expected blocks of at least one weight along each axis, got {block!r}")
+
+
+def _is_due(step: int, begin: int, end: int, frequency: int) -> bool:
+    is_over = end != -1 and step > end
+    return step >= begin and not is_over and (step - begin) % frequency == 0
+
+
+def _magnitudes(weights: Weights) -> NDArray[Any]:
+    # Half precisions rank as in single; NumPy does not sort bfloat16.
+    wide = np.float64 if weights.dtype == np.float64 else np.float32
+    found: NDArray[Any] = np.abs(weights.astype(wide))
+    if np.isnan(found).any():
+        raise ValueError(f"expected weights that can be ranked, got NaN among {found.size}")
+    return found
+
+
+def _largest(scores: NDArray[Any], dropped: int) -> Mask:
+    """Return where all scores stand but the `dropped` smallest; of equal ones the first are dropped first."""
+    flat = scores.reshape(-1)
+    if not dropped:
+        return np.ones(scores.shape, np.bool_)
+    threshold = np.partition(flat, dropped - 1)[dropped - 1]
+    mask: Mask = np.greater(flat, threshold)
+    equal = np.flatnonzero(flat == threshold)
+    mask[equal[dropped - np.count_nonzero(flat < threshold) :]] = True
+    return mask.reshape(scores.shape)
+
+
+def _tile(
+    shape: Sequence[int], block: Sequence[int], axes: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Return how long a block is along each axis of weights."""
+    _check_block(block)
+    places = range(-len(block), 0) if axes is None else axes
+    if len(places) != len(block):
+        raise ValueError(f"expected an axis for each of {len(block)}, got {axes!r}")
+    tile = [1] * len(shape)
+    for place, length in zip(places, block, strict=True):
+        if not -len(shape) <= place < len(shape):
+            raise ValueError(
+                f"expected weights with an axis {place}, got the shape {tuple(shape)}"
+            )
+        tile[place] = length
+    return tuple(tile)
+
+
+def _block_means(magnitudes: NDArray[Any], tile: Sequence[int]) -> NDArray[Any]:
+    """Return the mean of each block."""
+    if all(length == 1 for length in tile):
+        return magnitudes
+    means: NDArray[Any] = magnitudes.astype(np.float64)
+    for axis, length in enumerate(tile):
+        starts = np.arange(0, magnitudes.shape[axis], length)
+        sizes = np.diff([*starts, magnitudes.shape[axis]])
+        sizes = sizes.reshape([-1 if n == axis else 1 for n in range(means.ndim)])
+        means = np.add.reduceat(means, starts, axis=axis) / sizes
+    return means
+
+
+def _spread(kept: Mask, tile: Sequence[int], shape: Sequence[int]) -> Mask:
+    """Return the mask of weights whose blocks are kept."""
+    for axis, length in enumerate(tile):
+        if length > 1:
+            kept = np.repeat(kept, length, axis=axis)
+    found: Mask = kept[tuple(slice(size) for size in shape)]
+    return found
+
+
+UNSTRUCTURED = Block()

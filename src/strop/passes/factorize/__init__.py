@@ -1,0 +1,1 @@
+"""Layers written as several that have less to multiply."""

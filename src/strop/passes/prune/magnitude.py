@@ -1,0 +1,125 @@
+"""Magnitude pruning: the smallest weights become zero while the others are taught to do without them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from strop.core.contracts import Context, Unchanged
+from strop.core.model import Form, Model
+from strop.core.parameters import parameter
+from strop.numerics.sparsity import PolynomialDecay, pattern_named
+from strop.passes import TaughtPass
+
+if TYPE_CHECKING:
+    from strop.train.pruning import Pruning
+
+# Weights go in the first half of the epochs; in the second those that stay make up for them.
+_SHARE_FOR_DROPPING = 0.5
+_CHOICES = 50  # of masks, on the way: each drops so little that a few steps make up for it
+_SURELY_TAUGHT = 0.9  # of the samples; `fine_tune` holds out no more than the rest
+
+
+@final
+@dataclass(frozen=True)
+class PruneMagnitude(TaughtPass):
+    """Make the smallest weights zero, more and more of them, while the model is taught by data and by the original.
+
+    Before:  x ── Conv2D(W) ── y
+    After:   x ── Conv2D(W ∘ M) ── y      with M zero for the share `sparsity` of the weights, and one for the others
+
+    Biases and normalizations are kept whole. The zeros take no room in a zipped file.
+    """
+
+    price = (
+        "zeros are computed with like any weight, but in engines with sparse kernels: smaller "
+        "zipped, not faster"
+    )
+
+    sparsity: float = parameter(
+        0.5,
+        low=0.0,
+        high=0.999,
+        search=(0.5, 0.7, 0.8),
+        doc="the share of weights to drop; a pattern N:M says it by itself",
+    )
+    pattern: str = parameter(
+        "unstructured",
+        doc="'unstructured'; blocks over a kernel's last axes, such as '4x1'; or weights that stay of each group "
+        "along the input channels, such as '2:4'",
+    )
+    ranking: str = parameter(
+        "layer",
+        choices=("layer", "global", "random"),
+        search=("layer", "global"),
+        seldom=True,
+        doc="against which others weights are ranked: those of the layer, or of all layers; or by chance",
+    )
+
+    @classmethod
+    def mistakes(cls, settings: Mapping[str, object]) -> list[str]:
+        """Return what is wrong with `settings`, a line each: a pattern that spells none, too."""
+        found = super().mistakes(settings)
+        text = settings.get("pattern", "unstructured")
+        if isinstance(text, str):
+            try:
+                pattern = pattern_named(text)
+            except ValueError as error:
+                return [*found, f"'{cls.name}': pattern: {error}"]
+            if pattern.sparsity is not None and settings.get("ranking") == "global":
+                found.append(
+                    f"'{cls.name}': a global ranking has no say in the pattern {text}: as many weights go in every group"
+                )
+        return found
+
+    def apply(self, model: Model, context: Context) -> Model | Unchanged:
+        """Return the pruned model."""
+        from strop.graph.keras_files import opened
+
+        live = opened(model)
+        pruning, keep_from = self._pruning(live, context)
+        if not pruning.kernels:
+            left = [f"{name}: {reason}" for name, reason in pruning.left_alone.items()]
+            return Unchanged("; ".join(["no layer has weights to drop", *left]))
+        if self.epochs:
+            self.teach(
+                live,
+                opened(model, compiled=True),
+                model,
+                context,
+                callbacks=[pruning],
+                keep_from=keep_from,
+            )
+        # At once, or where the weights kept are of an epoch before the last choice of masks.
+        pruning.complete()
+        path = context.workspace / "model.keras"
+        live.save(path)
+        report = pruning.report()
+        left_alone = {**model.facts.get("left_alone", {}), **report.left_alone}
+        return model.derive(
+            self, Form.KERAS, path, sparsity=dict(report.sparsity), left_alone=left_alone
+        )
+
+    def _pruning(self, live: Any, context: Context) -> tuple[Pruning, int]:
+        """Return what prunes, and the first epoch (from 0) at whose end all is dropped."""
+        from strop.train.pruning import Pruning
+
+        pattern = pattern_named(self.pattern)
+        target = self.sparsity if pattern.sparsity is None else pattern.sparsity
+        # Rather too few: then dropping ends early, and never after the epochs meant for it.
+        steps = 1
+        if self.epochs:
+            steps = max(int(len(context.training) * _SURELY_TAUGHT) // self.batch_size, 1)
+        last = int(steps * self.epochs * _SHARE_FOR_DROPPING)
+        schedule = PolynomialDecay(0.0, target, 0, last, frequency=max(last // _CHOICES, 1))
+        pruning = Pruning(
+            live,
+            schedule,
+            pattern=pattern,
+            ranking=self.ranking,
+            exclude=self.exclude,
+            seed=context.seed,
+        )
+        return pruning, math.ceil((last + 1) / steps) - 1

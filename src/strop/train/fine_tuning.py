@@ -1,0 +1,337 @@
+"""Fine-tuning: a Keras model taught again after it was changed, its best weights kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from strop.core.samples import Samples
+from strop.core.signature import Signature
+from strop.graph.keras_models import arranged, outputs_of
+from strop.train.losses import Kind, distillation_loss, kind_of, task_loss
+
+_LEARNING_RATE = 1e-3
+_HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
+_LEAST_SAMPLES = 8
+_ANSWERED_AT_ONCE = 256
+_STEPS_A_LOOK = 20
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How to teach.
+
+    Attributes:
+        epochs: How often all samples are gone through, at most.
+        batch_size: Samples a step.
+        learning_rate: At the beginning; it falls to nothing along a cosine. None for the optimizer that the model was
+            compiled with, as it is, or else 0.001 in Adam.
+        teacher_share: Of the loss where there are targets too; without them the teacher's is all of it.
+        patience: Epochs without a better loss on what was held out, after which it ends.
+    """
+
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float | None = None
+    teacher_share: float = 0.5
+    patience: int = 5
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What became of it.
+
+    Attributes:
+        losses: On what was held out, an epoch each since training began or was gone on with.
+        best: The epoch (from 0) whose weights the model has; None where none was kept.
+        taught_by: What the loss was made of, in words.
+        has_diverged: Whether it ended because the loss was no number any more.
+    """
+
+    losses: tuple[float, ...]
+    best: int | None
+    taught_by: str
+    has_diverged: bool
+
+
+def fine_tune(
+    model: Any,
+    samples: Samples,
+    signature: Signature,
+    settings: FineTuning,
+    *,
+    teacher: Any = None,
+    compiled: Any = None,
+    callbacks: Sequence[Any] = (),
+    is_enough: Callable[[], bool] | None = None,
+    keep_from: int = 0,
+    backup: Path | None = None,
+    seed: int = 0,
+    report: Report = lambda fraction, note: None,
+) -> FineTuned:
+    """Teach `model`, in place; it ends with the weights that did best on samples that were held out.
+
+    It is taught by the targets, under the loss that it was compiled with where it was, and by what the teacher answers
+    to the same samples; the teacher is asked once. The model itself is not compiled, nor is its optimizer used.
+
+    Args:
+        model: A built `keras.Model`.
+        samples: The train split; a tenth is held out.
+        signature: The model's: the names of inputs and outputs.
+        settings: How to teach.
+        teacher: A `keras.Model` of the same signature, usually what `model` was before it was changed; None for none.
+        compiled: The `keras.Model` whose loss and optimizer are taken, where it has them; None for `model`.
+        callbacks: Keras callbacks, told of steps and epochs as by `fit`.
+        is_enough: Asked after each epoch that counts; where it says so, teaching ends with that epoch's weights.
+        keep_from: The first epoch whose weights may be kept: in those before the model is still being changed.
+        backup: A folder to go on from after an interruption, with the weights of the last epoch; emptied once all is
+            done.
+        seed: For the order of the samples, and for dropout.
+        report: Told what share is done, and what there is to say.
+
+    Raises:
+        ValueError: If there is nothing to be taught by, or there are too few samples.
+    """
+    if len(samples) < _LEAST_SAMPLES:
+        raise ValueError(
+            f"expected at least {_LEAST_SAMPLES} samples to train on, got {len(samples)}"
+        )
+    if teacher is None and not samples.targets:
+        raise ValueError("expected targets or a teacher to train by; there is neither")
+    keras.utils.set_random_seed(seed)
+    compiled = model if compiled is None else compiled
+    lessons = _lessons(model, samples, signature, teacher, compiled, settings)
+    taught = _Taught(model, signature, lessons)
+    taught([ops.convert_to_tensor(array[:1]) for array in lessons.taught[0]])  # builds it
+    steps = math.ceil(len(lessons.taught[0][0]) / settings.batch_size) * settings.epochs
+    taught.compile(optimizer=_optimizer(compiled, settings, steps))
+    watch = _Watch(model, settings.patience, steps, keep_from, is_enough, report)
+    also = [keras.callbacks.BackupAndRestore(backup)] if backup else []
+    taught.fit(
+        *lessons.taught, validation_data=lessons.held_out, validation_batch_size=_ANSWERED_AT_ONCE,
+        batch_size=settings.batch_size, epochs=settings.epochs, verbose=0,
+        callbacks=[*callbacks, watch, *also],
+    )  # fmt: skip
+    watch.restore()
+    return FineTuned(tuple(watch.losses), watch.best, lessons.spelled(), watch.has_diverged)
+
+
+def answers_of(model: Any, samples: Samples, signature: Signature) -> list[NDArray[Any]]:
+    """Return what a live model answers to samples, an array an output in the signature's order."""
+    inputs = [samples.inputs[name] for name in signature.input_names]
+    parts = []
+    for start in range(0, len(samples), _ANSWERED_AT_ONCE):
+        part = [
+            ops.convert_to_tensor(array[start : start + _ANSWERED_AT_ONCE]) for array in inputs
+        ]
+        given = outputs_of(model(arranged(model, part, signature), training=False), signature)
+        parts.append([ops.convert_to_numpy(tensor) for tensor in given])
+    return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Lessons:
+    """Samples with all that a model is taught by, those held out apart.
+
+    Attributes:
+        taught: Inputs, and what is wanted of the outputs: targets and the teacher's answers.
+        held_out: The same of the others.
+        kinds: What each output's numbers are, by its place.
+        losses: The task's, by the place of the outputs that have targets.
+        teacher_share: Of the loss, where there are both; 0 without a teacher.
+    """
+
+    taught: tuple[list[Any], dict[str, Any]]
+    held_out: tuple[list[Any], dict[str, Any]]
+    kinds: tuple[Kind, ...]
+    losses: Mapping[int, Any]
+    teacher_share: float
+
+    def loss(self, outputs: Sequence[Any], wanted: Mapping[str, Any]) -> Any:
+        """Return the loss of a batch: of each output by its target, by its teacher, or by both."""
+        total = ops.zeros(())
+        for place, output in enumerate(outputs):
+            task = self.losses.get(place)
+            share = 1.0 if task is None else self.teacher_share
+            if task is not None:
+                total += (1 - share) * ops.mean(task(wanted[_target(place)], output))
+            if _answer(place) in wanted:
+                answer = ops.cast(wanted[_answer(place)], output.dtype)
+                total += share * distillation_loss(self.kinds[place], output, answer)
+        return total
+
+    def spelled(self) -> str:
+        """Return what the loss is made of, in words."""
+        names = {
+            str(getattr(loss, "name", "") or getattr(loss, "__name__", type(loss).__name__))
+            for loss in self.losses.values()
+        }
+        return " and ".join(
+            [*sorted(names), *(["the original's answers"] if self.teacher_share else [])]
+        )
+
+
+def _lessons(
+    model: Any,
+    samples: Samples,
+    signature: Signature,
+    teacher: Any,
+    compiled: Any,
+    settings: FineTuning,
+) -> _Lessons:
+    answers = answers_of(model if teacher is None else teacher, samples, signature)
+    targets = {
+        place: np.asarray(samples.targets[name])
+        for place, name in enumerate(signature.output_names)
+        if name in samples.targets
+    }
+    kinds = tuple(kind_of(answer, targets.get(place)) for place, answer in enumerate(answers))
+    own = _compiled_losses(compiled, len(answers))
+    losses = {
+        place: own[place] or task_loss(kinds[place], target, answers[place])
+        for place, target in targets.items()
+    }
+    wanted = {_target(place): target for place, target in targets.items()}
+    if teacher is not None:
+        wanted |= {_answer(place): answer for place, answer in enumerate(answers)}
+    inputs = [np.asarray(samples.inputs[name]) for name in signature.input_names]
+    cut = len(samples) - min(max(int(len(samples) * _HELD_OUT), 1), _MOST_HELD_OUT)
+
+    def part(chosen: slice) -> tuple[list[Any], dict[str, Any]]:
+        return [array[chosen] for array in inputs], {
+            name: array[chosen] for name, array in wanted.items()
+        }
+
+    share = settings.teacher_share if teacher is not None else 0.0
+    return _Lessons(part(slice(0, cut)), part(slice(cut, None)), kinds, losses, share)
+
+
+def _target(place: int) -> str:
+    return f"target_{place}"
+
+
+def _answer(place: int) -> str:
+    return f"answer_{place}"
+
+
+class _Taught(keras.Model):  # type: ignore[misc]
+    """A model under a loss that is not its own; the weights are the model's."""
+
+    def __init__(self, model: Any, signature: Signature, lessons: _Lessons) -> None:
+        super().__init__(name="taught")
+        self.student, self._signature, self._lessons = model, signature, lessons
+
+    def call(self, inputs: Any, training: bool = False) -> list[Any]:
+        """Return the model's outputs in the signature's order."""
+        tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        given = arranged(self.student, tensors, self._signature)
+        return outputs_of(self.student(given, training=training), self._signature)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the lessons' loss, with what the model's own layers add to it."""
+        return self._lessons.loss(y_pred, y) + sum(self.student.losses)
+
+
+def _compiled_losses(model: Any, count: int) -> list[Any]:
+    """Return the loss that each output was compiled with; None where that can't be told."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, dict):
+        loss = [loss.get(name) for name in model.output_names]
+    given = list(loss) if isinstance(loss, list | tuple) else [loss] * count
+    if len(given) != count:
+        return [None] * count
+    return [keras.losses.get(one) if isinstance(one, str) else one for one in given]
+
+
+def _optimizer(model: Any, settings: FineTuning, steps: int) -> Any:
+    """Return an optimizer of its own, such as the model was compiled with, or else Adam."""
+    compiled = getattr(model, "optimizer", None)
+    falling = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate or _LEARNING_RATE, max(steps, 1)
+    )
+    if compiled is None:
+        return keras.optimizers.Adam(falling)
+    config = compiled.get_config()
+    if settings.learning_rate is not None:
+        config["learning_rate"] = keras.optimizers.schedules.serialize(falling)
+    return type(compiled).from_config(config)
+
+
+class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps the best weights, ends what leads nowhere, and tells how far it is."""
+
+    def __init__(
+        self,
+        model: Any,
+        patience: int,
+        steps: int,
+        keep_from: int,
+        is_enough: Callable[[], bool] | None,
+        report: Report,
+    ) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+        self.best: int | None = None
+        self.has_diverged = False
+        self._least = math.inf
+        self._taught, self._patience, self._steps, self._report = model, patience, steps, report
+        self._keep_from, self._is_enough = keep_from, is_enough
+        self._before: list[Any] = model.get_weights()
+        self._weights: list[Any] | None = None
+        self._started, self._done = time.monotonic(), 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Tell how far it is, and end where the loss is no number."""
+        self._done += 1
+        if self._done % _STEPS_A_LOOK != 1:
+            return
+        share = min(self._done / self._steps, 1.0)
+        left = (time.monotonic() - self._started) * (1 - share) / share
+        self._report(share, f"training, about {left:.0f} s left")
+        self._stop_if_diverged((logs or {}).get("loss", 0.0))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keep the weights where they are the best so far."""
+        loss = float((logs or {}).get("val_loss", math.nan))
+        self._stop_if_diverged(loss)
+        if self.has_diverged:
+            return
+        self.losses.append(loss)
+        if epoch < self._keep_from:
+            return
+        is_enough = bool(self._is_enough and self._is_enough())
+        if is_enough or self.best is None or loss < self._least:
+            self.best, self._least = epoch, loss
+            self._weights = self._taught.get_weights()
+        if is_enough or epoch - self.best >= self._patience:
+            self.model.stop_training = True
+
+    def restore(self) -> None:
+        """Give the model its best weights, or, where it diverged before there were any, those it came with."""
+        if self._weights is not None:
+            self._taught.set_weights(self._weights)
+        elif self.has_diverged:
+            self._taught.set_weights(self._before)
+
+    def _stop_if_diverged(self, loss: float) -> None:
+        if not math.isfinite(float(loss)):
+            self.has_diverged = True
+            self.model.stop_training = True

@@ -1,0 +1,105 @@
+"""What a model is taught by: its samples' targets, and what the model that it was made from answers."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+_TEMPERATURE = 2.0
+_LEAST = 1e-7  # probabilities below count as this, so that their logarithm is finite
+
+
+class Kind(enum.StrEnum):
+    """What the numbers of an output are."""
+
+    PROBABILITIES = "probabilities"  # of classes, of which one holds: rows sum to one
+    LOGITS = "logits"  # the same before the softmax
+    PROBABILITY = "probability"  # of each by itself, from 0 to 1
+    NUMBERS = "numbers"
+
+
+def kind_of(answers: NDArray[Any], targets: NDArray[Any] | None) -> Kind:
+    """Return what an output's numbers are, by what a trained model answers and, where there are any, its targets.
+
+    Args:
+        answers: What the model answers, samples first.
+        targets: Classes as whole numbers (one axis less, or a last one of 1), one-hot rows, or numbers.
+    """
+    classes = answers.shape[-1] if answers.ndim > 1 else 1
+    is_bounded = bool(answers.min() >= 0 and answers.max() <= 1)
+    if classes > 1 and is_bounded and np.allclose(answers.sum(-1), 1.0, atol=1e-2):
+        return Kind.PROBABILITIES
+    if targets is not None and classes > 1 and _say_classes(targets, answers):
+        return Kind.LOGITS
+    if is_bounded and (targets is None or _are_shares(targets)):
+        return Kind.PROBABILITY
+    return Kind.NUMBERS
+
+
+def task_loss(kind: Kind, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
+    """Return the loss that an output of a kind is usually trained by, for targets as they are written here."""
+    if kind in (Kind.PROBABILITIES, Kind.LOGITS):
+        of_classes = _are_classes(targets, answers)
+        losses = keras.losses
+        made = (
+            losses.SparseCategoricalCrossentropy if of_classes else losses.CategoricalCrossentropy
+        )
+        return made(from_logits=kind is Kind.LOGITS)
+    if kind is Kind.PROBABILITY:
+        return keras.losses.BinaryCrossentropy()
+    return keras.losses.MeanSquaredError()
+
+
+def distillation_loss(kind: Kind, student: Any, teacher: Any) -> Any:
+    """Return how far a student's answers are from its teacher's, a number.
+
+    For classes it is the divergence KL(teacher ‖ student) at temperature 2, times the temperature's square, so that
+    its gradients are of the size of the task's; for probabilities the cross-entropy; for numbers the squared error
+    over the teacher's variance.
+
+    Args:
+        kind: What the answers are.
+        student: The student's, of any shape.
+        teacher: The teacher's, of the same.
+
+    References:
+        Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural Network*, 2015, section 2.
+    """
+    if kind in (Kind.PROBABILITIES, Kind.LOGITS):
+        wanted, given = (_log_softened(kind, answers) for answers in (teacher, student))
+        divergence = ops.sum(ops.exp(wanted) * (wanted - given), axis=-1)
+        return _TEMPERATURE**2 * ops.mean(divergence)
+    if kind is Kind.PROBABILITY:
+        given = ops.clip(student, _LEAST, 1 - _LEAST)
+        return -ops.mean(teacher * ops.log(given) + (1 - teacher) * ops.log(1 - given))
+    return ops.mean(ops.square(student - teacher)) / (ops.var(teacher) + _LEAST)
+
+
+def _log_softened(kind: Kind, answers: Any) -> Any:
+    if kind is Kind.PROBABILITIES:  # whose logarithms are logits but for a constant
+        answers = ops.log(ops.clip(answers, _LEAST, 1.0))
+    return ops.log_softmax(answers / _TEMPERATURE, axis=-1)
+
+
+def _say_classes(targets: NDArray[Any], answers: NDArray[Any]) -> bool:
+    return _are_classes(targets, answers) or _are_one_hot(targets, answers)
+
+
+def _are_classes(targets: NDArray[Any], answers: NDArray[Any]) -> bool:
+    is_column = targets.ndim == answers.ndim and targets.shape[-1] == 1
+    shape = targets.shape[:-1] if is_column else targets.shape
+    return shape == answers.shape[:-1] and bool(np.all(targets == np.round(targets)))
+
+
+def _are_one_hot(targets: NDArray[Any], answers: NDArray[Any]) -> bool:
+    same = targets.shape == answers.shape
+    return same and _are_shares(targets) and bool(np.all(targets.sum(-1) == 1))
+
+
+def _are_shares(targets: NDArray[Any]) -> bool:
+    return bool(targets.min() >= 0 and targets.max() <= 1)

@@ -1,0 +1,636 @@
+"""Pruning: weights of a live Keras model made zero, at once or while it is taught, and kept zero.
+
+Masks stand beside the weights and not around the layers: each is a constraint of its variable, which Keras' optimizer
+applies within the compiled step, right after it has changed the weights. So the model saves, loads, clones and exports
+as what it is, and once training ends nothing but the zeros is left of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from strop.core.errors import InputError, ModelError, ParameterError, UnknownNameError, message
+from strop.numerics.sparsity import (
+    UNSTRUCTURED,
+    Block,
+    ConstantSparsity,
+    Mask,
+    NOfM,
+    Pattern,
+    Schedule,
+    global_masks,
+    random_scores,
+)
+
+Exclusion = str | Callable[[Any], bool]
+RANKINGS = ("layer", "global", "random")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A variable of which single weights can be dropped.
+
+    Attributes:
+        layer: The name of the layer that owns it, after those of the models and wrappers around it.
+        variable: The Keras variable.
+        summed: The axes that the layer sums over, the innermost last; empty for a look-up.
+    """
+
+    layer: str
+    variable: Any
+    summed: tuple[int, ...]
+
+    @property
+    def group_axis(self) -> int | None:
+        """The axis along which groups of N:M lie: the innermost that is summed over, input channels in most layers."""
+        return self.summed[-1] if self.summed else None
+
+    @property
+    def weights(self) -> NDArray[Any]:
+        """What the variable holds."""
+        found: NDArray[Any] = ops.convert_to_numpy(self.variable)
+        return found
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning made of a model.
+
+    Attributes:
+        sparsity: The share of zeros in the kernels of each layer that was treated.
+        left_alone: The layers with weights that were not, with the reason.
+    """
+
+    sparsity: Mapping[str, float]
+    left_alone: Mapping[str, str]
+
+
+def kernels_of(
+    model: Any, exclude: Sequence[Exclusion] = ()
+) -> tuple[list[Kernel], dict[str, str]]:
+    """Return the kernels that can be pruned, each variable once, and the layers left alone with the reason.
+
+    Layers within models, wrappers and recurrent layers are found. Biases, and what normalizations have, are never
+    pruned. Of a class that is not Keras' own, what its method `get_prunable_weights` returns is pruned.
+
+    Args:
+        model: A built `keras.Model`.
+        exclude: Layers to leave alone with all that they contain: names, with or without those around them; names of
+            classes; functions from a layer to a bool, or where they stand (``module:name``).
+
+    Raises:
+        ModelError: If the model is not built.
+        UnknownNameError: If a name in `exclude` is no layer's and no class's.
+        ParameterError: If a function in `exclude` can't be found.
+    """
+    chains = _chains(model)
+    excluded = _exclusions(exclude, chains)
+    kernels: list[Kernel] = []
+    left: dict[str, str] = {}
+    for kernel, places in _kernels_with_places(chains):
+        # A layer that stands in two places is left alone where one of them is.
+        reason = next((why for why in map(excluded, places) if why), None)
+        if reason is None and not kernel.variable.trainable:
+            reason = "it is frozen (trainable=False)"
+        if reason:
+            left[kernel.layer] = reason
+        else:
+            kernels.append(kernel)
+    for chain in _once([(model,), *chains]):
+        if why := _untreatable(chain[-1]):
+            left[_name(chain)] = excluded(chain) or why
+    return kernels, left
+
+
+def sparsity_of(model: Any) -> dict[str, float]:
+    """Return the share of zeros in the kernels of each layer that has any, frozen ones too.
+
+    Raises:
+        ModelError: If the model is not built.
+    """
+    return _shares_of_zeros([kernel for kernel, _ in _kernels_with_places(_chains(model))])
+
+
+def prune(
+    model: Any,
+    sparsity: float = 0.5,
+    *,
+    pattern: Pattern = UNSTRUCTURED,
+    ranking: str = "layer",
+    exclude: Sequence[Exclusion] = (),
+    seed: int = 0,
+) -> Pruned:
+    """Make the least of the weights zero, in place and at once, without training.
+
+    Args:
+        model: A built `keras.Model`; it is changed.
+        sparsity: The share of weights to drop, in [0, 1); N:M says it by itself.
+        pattern: Which weights go together, as in `Pruning`.
+        ranking: Against which others weights are ranked, as in `Pruning`.
+        exclude: Layers to leave alone, as in `kernels_of`.
+        seed: For a random ranking.
+
+    Raises:
+        ParameterError: If the share is outside of [0, 1), or pattern and ranking don't go together.
+        ModelError: If the model is not built, or has weights that are NaN.
+        UnknownNameError: If a name in `exclude` is no layer's and no class's.
+    """
+    try:
+        schedule = ConstantSparsity(sparsity if pattern.sparsity is None else pattern.sparsity)
+    except ValueError as error:
+        raise ParameterError(str(error)) from error
+    hook = Pruning(model, schedule, pattern=pattern, ranking=ranking, exclude=exclude, seed=seed)
+    hook.complete()
+    return hook.report()
+
+
+def keep_zeros(model: Any, exclude: Sequence[Exclusion] = ()) -> KeptZeros:
+    """Return a Keras callback that keeps each weight zero that is zero when training begins.
+
+    Args:
+        model: A built `keras.Model`, pruned before.
+        exclude: Layers whose zeros may become something else, as in `kernels_of`.
+
+    Raises:
+        ModelError: If the model is not built.
+        UnknownNameError: If a name in `exclude` is no layer's and no class's.
+    """
+    return KeptZeros(*kernels_of(model, exclude))
+
+
+class _Masking(keras.callbacks.Callback):  # type: ignore[misc]
+    """A Keras callback that has masks within the training step, from its begin to its end.
+
+    Of several such callbacks on one model each keeps its own zeros. Where `fit` is interrupted they go on doing so;
+    `release` ends it.
+
+    Attributes:
+        kernels: What has masks.
+        left_alone: The layers with weights that have none, with the reason.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel], left_alone: Mapping[str, str]) -> None:
+        super().__init__()
+        self.kernels = tuple(kernels)
+        self.left_alone = dict(left_alone)
+        self._masks = [_Mask(kernel.variable) for kernel in kernels]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Put the masks into the step."""
+        if keras.backend.backend() == "jax":
+            raise InputError(
+                message(
+                    "masks can't be changed in a step that JAX has compiled.",
+                    "They can with TensorFlow beneath Keras.",
+                    next_step="export KERAS_BACKEND=tensorflow",
+                )
+            )
+        for mask in self._masks:
+            mask.hold()
+        self._compile_anew()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Take the masks out of the step and leave exact zeros, whatever averaged or restored the weights last."""
+        for mask in self._masks:
+            mask.apply()
+        self.release()
+        self._compile_anew()
+
+    def release(self) -> None:
+        """Take the masks away, and give variables back the constraints that they had."""
+        for mask in self._masks:
+            mask.release()
+
+    def report(self) -> Pruned:
+        """Return the share of zeros that each layer has now, and what was left alone."""
+        return Pruned(_shares_of_zeros(self.kernels), self.left_alone)
+
+    def _compile_anew(self) -> None:
+        """Drop the compiled step: constraints are looked up while it is compiled, and never after."""
+        if getattr(self.model, "train_function", None) is not None:
+            self.model.make_train_function(force=True)
+
+
+@final
+class KeptZeros(_Masking):
+    """Keeps each weight zero that is zero when training begins; see `keep_zeros`."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Take the zeros that there are for masks, and put these into the step."""
+        for kernel, mask in zip(self.kernels, self._masks, strict=True):
+            mask.put(kernel.weights != 0)
+        super().on_train_begin(logs)
+
+
+@final
+class Pruning(_Masking):
+    """A Keras callback that prunes a model while it is trained.
+
+    What is dropped stays zero; of what is left the least goes next, as the schedule says. Steps go on counting where
+    one object serves several calls of `fit`. Give it after the callbacks that restore weights (`EarlyStopping`), or
+    call `complete` after training.
+
+    Attributes:
+        kernels: What is pruned.
+        left_alone: The layers with weights that are not, with the reason.
+        schedule: What share is dropped at which step.
+        pattern: Which weights go together.
+
+    Example:
+        >>> pruning = Pruning(model, PolynomialDecay(0.0, 0.8, begin=0, end=1000))  # doctest: +SKIP
+        >>> model.fit(x, y, callbacks=[pruning])                                    # doctest: +SKIP
+        >>> pruning.report().sparsity                                               # doctest: +SKIP
+        {'conv2d': 0.8, 'dense': 0.8}
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        schedule: Schedule,
+        *,
+        pattern: Pattern = UNSTRUCTURED,
+        ranking: str = "layer",
+        exclude: Sequence[Exclusion] = (),
+        seed: int = 0,
+    ) -> None:
+        """Find what to prune; nothing is changed before training begins.
+
+        Args:
+            model: A built `keras.Model`, the one trained or one within it.
+            schedule: What share to drop at which step; for N:M it must end at what that comes to, or above.
+            pattern: Which weights go together: blocks over a kernel's last axes as Keras stores it, or groups N:M
+                along `Kernel.group_axis`.
+            ranking: ``layer`` ranks magnitudes within each kernel, ``global`` those of all kernels together; ``random``
+                drops any weights, as a measure of what ranking is worth.
+            exclude: Layers to leave alone, as in `kernels_of`.
+            seed: For a random ranking.
+
+        Raises:
+            ParameterError: If there is no such ranking, or schedule, pattern and ranking don't go together.
+            ModelError: If the model is not built.
+            UnknownNameError: If a name in `exclude` is no layer's and no class's.
+        """
+        mistakes = _mistakes(schedule, pattern, ranking)
+        if mistakes:
+            raise ParameterError("\n".join(mistakes))
+        super().__init__(*_fitting(pattern, *kernels_of(model, exclude)))
+        self.schedule, self.pattern = schedule, pattern
+        self._ranking, self._seed = ranking, seed
+        self._sparsity: float | None = (
+            None  # as of the last choice of masks; None before any in this training
+        )
+        self._next = self._epoch_began = 0  # steps, over all trainings
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether as much has been dropped as the schedule ever asks for."""
+        return self._sparsity is not None and self._sparsity >= self.schedule.target
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Put the masks into the step."""
+        self._sparsity = None
+        super().on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Find out which step it is, where training goes on from an earlier process too."""
+        steps = (self.params or {}).get("steps") or 0
+        self._epoch_began = max(self._next, epoch * steps)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Count the step, and choose masks anew where the schedule says so."""
+        step = self._epoch_began + batch
+        # With several steps in one execution, the one that was due may lie between two calls.
+        is_due = any(map(self.schedule.is_update, range(self._next, step + 1)))
+        self._next = step + 1
+        if is_due or self._sparsity is None:
+            self.update(step)
+
+    def update(self, step: int) -> None:
+        """Choose masks for the share that the schedule has at `step`. For training loops of one's own."""
+        sparsity = self.schedule.sparsity_at(step)
+        # What was dropped is zero and ranks last, so the same share would come to the same masks again.
+        if sparsity == self._sparsity:
+            return
+        if sparsity or self._sparsity:
+            self._drop(sparsity)
+        else:
+            self._sparsity = sparsity
+
+    def complete(self) -> None:
+        """Drop at once what the schedule drops by its end, where training stopped before or went back to weights of before.
+
+        Raises:
+            ModelError: If there are weights that are NaN.
+        """
+        if not self._drop(self.schedule.target):
+            raise ModelError(
+                message(
+                    "some of the model's weights are NaN, so that they can't be ranked.",
+                    "Its training may have diverged; start from weights of before that.",
+                )
+            )
+
+    def _drop(self, sparsity: float) -> bool:
+        """Choose masks and apply them; leave all as it is, and say so, where weights are NaN."""
+        weights = [kernel.weights for kernel in self.kernels]
+        # In training, whoever watches the loss ends it.
+        if any(np.isnan(array.astype(np.float32)).any() for array in weights):
+            return False
+        for mask, kept in zip(self._masks, self._chosen(weights, sparsity), strict=True):
+            mask.put(kept)
+            mask.apply()
+        self._sparsity = sparsity
+        return True
+
+    def _chosen(self, weights: Sequence[NDArray[Any]], sparsity: float) -> list[Mask]:
+        if self._ranking == "global" and isinstance(self.pattern, Block):
+            return global_masks(weights, sparsity, self.pattern.shape)
+        if self._ranking == "random":
+            # By their place too: layers of one shape are not to have one mask.
+            weights = [random_scores(w.shape, (self._seed, n)) for n, w in enumerate(weights)]
+        return [
+            self.pattern.mask(array, sparsity, kernel.group_axis)
+            for kernel, array in zip(self.kernels, weights, strict=True)
+        ]
+
+
+class _Mask(keras.constraints.Constraint):  # type: ignore[misc]
+    """A variable's zeros, as a constraint around the one that it has."""
+
+    def __init__(self, variable: Any) -> None:
+        self._variable = variable
+        self._within: Any = None
+        self._is_held = False
+        # A variable itself, so that the compiled step sees it change.
+        self._kept = keras.Variable(
+            np.ones(variable.shape, np.bool_), trainable=False, dtype="bool", name="mask"
+        )
+
+    def __call__(self, weights: Any) -> Any:
+        if not self._is_held:
+            return weights if self._within is None else self._within(weights)
+        # The user's constraint is given the zeros (a norm is to be that of what is left), and may not take them away.
+        zeroed = self._zeroed(weights)
+        return zeroed if self._within is None else self._zeroed(self._within(zeroed))
+
+    def hold(self) -> None:
+        """Put the mask around the variable's constraint."""
+        if self not in _nested(self._variable.constraint):
+            self._within, self._variable.constraint = self._variable.constraint, self
+        self._is_held = True
+
+    def release(self) -> None:
+        """Give the variable back its constraint.
+
+        Where another was put around this one meanwhile, it stays within that and does nothing any more.
+        """
+        self._is_held = False
+        around = self._variable.constraint
+        while isinstance(around, _Mask) and not around._is_held:
+            around = around._within
+        self._variable.constraint = around
+
+    def put(self, kept: Mask) -> None:
+        """Have zeros where `kept` is False, from the next step on."""
+        self._kept.assign(kept)
+
+    def apply(self) -> None:
+        """Make the variable zero where it has to be."""
+        self._variable.assign(self._zeroed(self._variable))
+
+    def _zeroed(self, weights: Any) -> Any:
+        # Chosen and not multiplied: a product with 0 leaves −0.0, which does not compress with 0.0, and NaN.
+        return ops.where(self._kept, weights, ops.zeros((), weights.dtype))
+
+
+def _nested(constraint: Any) -> Iterator[_Mask]:
+    """Yield the masks around the constraint that a variable had of its own."""
+    while isinstance(constraint, _Mask):
+        yield constraint
+        constraint = constraint._within
+
+
+def _mistakes(schedule: Schedule, pattern: Pattern, ranking: str) -> list[str]:
+    found = []
+    if ranking not in RANKINGS:
+        found.append(f"ranking must be one of {', '.join(map(repr, RANKINGS))}, not {ranking!r}")
+    if isinstance(pattern, NOfM):
+        if ranking == "global":
+            found.append(
+                f"a global ranking has no say in {pattern}: as many weights go in every group"
+            )
+        if schedule.target < pattern.sparsity:
+            found.append(
+                f"the schedule ends at a sparsity of {schedule.target:g}, and {pattern} comes to {pattern.sparsity:g}"
+            )
+    return found
+
+
+def _fitting(
+    pattern: Pattern, kernels: Sequence[Kernel], left_alone: Mapping[str, str]
+) -> tuple[list[Kernel], dict[str, str]]:
+    """Return the kernels that a pattern fits, and the layers left alone, those with others among them."""
+    found, left = [], dict(left_alone)
+    for kernel in kernels:
+        misfit = pattern.misfit(tuple(kernel.variable.shape), kernel.group_axis)
+        if misfit:
+            left[kernel.layer] = f"{kernel.variable.name}: {misfit}"
+        else:
+            found.append(kernel)
+    return found, left
+
+
+def _shares_of_zeros(kernels: Sequence[Kernel]) -> dict[str, float]:
+    zeros: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    for kernel in kernels:
+        weights = kernel.weights
+        zeros[kernel.layer] = zeros.get(kernel.layer, 0) + int(np.sum(weights == 0))
+        sizes[kernel.layer] = sizes.get(kernel.layer, 0) + weights.size
+    return {layer: zeros[layer] / sizes[layer] for layer in zeros}
+
+
+# Where a layer's kernels are, by the name of its class, and which of their axes it sums over.
+_Chain = tuple[Any, ...]
+_Axes = Callable[[Any, int], tuple[int, ...]]
+
+
+def _all_but_last(layer: Any, rank: int) -> tuple[int, ...]:
+    return tuple(range(rank - 1))
+
+
+def _all_but_last_but_one(layer: Any, rank: int) -> tuple[int, ...]:
+    return (*range(rank - 2), rank - 1)
+
+
+def _spatial(layer: Any, rank: int) -> tuple[int, ...]:
+    return tuple(range(rank - 2))
+
+
+def _none(layer: Any, rank: int) -> tuple[int, ...]:
+    return ()
+
+
+def _of_equation(layer: Any, rank: int) -> tuple[int, ...]:
+    """Return the axes of an einsum's kernel whose letters its result does not have."""
+    operands, result = layer.equation.replace(" ", "").split("->")
+    letters = operands.split(",")[1]
+    return tuple(axis for axis, letter in enumerate(letters) if letter not in result)
+
+
+_RECURRENT: dict[str, _Axes] = {"kernel": _all_but_last, "recurrent_kernel": _all_but_last}
+_KERNELS: dict[str, dict[str, _Axes]] = {
+    "Dense": {"kernel": _all_but_last},
+    "EinsumDense": {"kernel": _of_equation},
+    "BaseConv": {"kernel": _all_but_last},
+    "BaseConvTranspose": {"kernel": _all_but_last_but_one},
+    "BaseDepthwiseConv": {"kernel": _spatial},
+    "BaseSeparableConv": {"depthwise_kernel": _spatial, "pointwise_kernel": _all_but_last},
+    "ReversibleEmbedding": {"embeddings": _none, "reverse_embeddings": _all_but_last},
+    "Embedding": {"embeddings": _none},
+    "SimpleRNNCell": _RECURRENT,
+    "GRUCell": _RECURRENT,
+    "LSTMCell": _RECURRENT,
+    "ConvLSTMCell": _RECURRENT,
+}
+
+
+def _chains(model: Any) -> list[_Chain]:
+    """Return the layers of a model, each after all that are around it; one that stands in two places twice."""
+    if not model.built:
+        raise ModelError(
+            message(
+                f"the model '{model.name}' is not built: it has no weights to prune yet.",
+                "Call it once on a batch of real inputs.",
+                next_step="model(x[:1])",
+            )
+        )
+    return list(_within(model, ()))
+
+
+def _within(layer: Any, around: _Chain) -> Iterator[_Chain]:
+    # Keras has no public way to what is within a layer that is no model.
+    for inner in layer._layers:
+        if inner not in around:
+            chain = (*around, inner)
+            yield chain
+            yield from _within(inner, chain)
+
+
+def _once(chains: Sequence[_Chain]) -> list[_Chain]:
+    """Return the first place of each layer."""
+    first: dict[int, _Chain] = {}
+    for chain in chains:
+        first.setdefault(id(chain[-1]), chain)
+    return list(first.values())
+
+
+def _kernels_with_places(chains: Sequence[_Chain]) -> list[tuple[Kernel, list[_Chain]]]:
+    """Return each kernel once, named after its first place, with all its places."""
+    found: dict[int, tuple[Kernel, list[_Chain]]] = {}
+    for chain in chains:
+        for variable, summed in _kernels_in(chain[-1]):
+            kernel = Kernel(_name(chain), variable, summed)
+            found.setdefault(id(variable), (kernel, []))[1].append(chain)
+    return list(found.values())
+
+
+def _prefixes(chain: _Chain) -> list[_Chain]:
+    return [chain[:length] for length in range(1, len(chain) + 1)]
+
+
+def _name(chain: _Chain) -> str:
+    return "/".join(layer.name for layer in chain)
+
+
+def _declared(layer: Any) -> dict[str, _Axes] | None:
+    """Return where the layer's kernels are; None for a class that is none of Keras' own and derived from none."""
+    classes = [kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras.")]
+    return next((_KERNELS[kind.__name__] for kind in classes if kind.__name__ in _KERNELS), None)
+
+
+def _kernels_in(layer: Any) -> Iterator[tuple[Any, tuple[int, ...]]]:
+    """Yield the layer's own kernels that hold weights as they are used, with the axes that it sums over."""
+    if hasattr(layer, "get_prunable_weights"):
+        for variable in layer.get_prunable_weights():
+            yield variable, _all_but_last(layer, len(variable.shape))
+    elif layer.built and not _is_rewritten(layer):
+        for attribute, axes in (_declared(layer) or {}).items():
+            variable = getattr(layer, attribute, None)
+            if isinstance(variable, keras.Variable):
+                yield variable, axes(layer, len(variable.shape))
+
+
+def _is_rewritten(layer: Any) -> bool:
+    return bool(getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False))
+
+
+def _untreatable(layer: Any) -> str | None:
+    """Return why a layer with weights of its own has no kernels to prune; None where it has, or needs none."""
+    if hasattr(layer, "get_prunable_weights"):
+        return None
+    if _declared(layer):
+        if not layer.built:
+            return "it is not built"
+        if _is_rewritten(layer):
+            return "its kernel is quantized, or adapted by LoRA"
+        return None
+    # Vectors are biases, and scales and offsets of normalizations.
+    if any(len(variable.shape) > 1 for variable in layer._trainable_variables):
+        return (
+            f"no kernels of its class '{type(layer).__name__}' are known "
+            "(a method 'get_prunable_weights' would name them)"
+        )
+    return None
+
+
+def _exclusions(
+    exclude: Sequence[Exclusion], found: Sequence[_Chain]
+) -> Callable[[_Chain], str | None]:
+    """Return the function that says why a layer is excluded, if it is."""
+    names = {e for e in exclude if isinstance(e, str) and ":" not in e}
+    functions = [e if callable(e) else _function(e) for e in exclude if callable(e) or ":" in e]
+    known = {name for chain in found for name in (chain[-1].name, _name(chain), _class(chain))}
+    for name in names:
+        # A class that this model has no layer of is no slip: recipes serve many models.
+        if name not in known and not hasattr(keras.layers, name):
+            raise UnknownNameError("layer", name, known)
+
+    def reason(chain: _Chain) -> str | None:
+        for place in _prefixes(chain):
+            for name in (place[-1].name, _name(place), _class(place)):
+                if name in names:
+                    return f"excluded, as '{name}'"
+            for function in functions:
+                if function(place[-1]):
+                    return f"excluded by '{getattr(function, '__name__', function)}'"
+        return None
+
+    return reason
+
+
+def _class(chain: _Chain) -> str:
+    return type(chain[-1]).__name__
+
+
+def _function(place: str) -> Callable[[Any], bool]:
+    """Return the function that stands at ``module:name``."""
+    module, _, name = place.partition(":")
+    try:
+        found: Callable[[Any], bool] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ParameterError(
+            message(
+                f"there is no function at '{place}': {error}.",
+                "A function that says which layers to leave alone is written as module:name.",
+            )
+        ) from error
+    return found

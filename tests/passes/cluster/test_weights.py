@@ -1,0 +1,109 @@
+"""A Keras file is clustered while it is taught, and what comes of it is a Keras file like any other."""
+
+import zipfile
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from strop.core.contracts import Unchanged
+from strop.core.errors import TrialError
+from strop.core.model import Form
+from strop.core.samples import Samples
+from strop.graph.keras_files import opened
+from strop.graph.quiet import quiet
+from strop.numerics.clustering import distinct_values
+from strop.passes.cluster.weights import ClusterWeights
+from tests.passes.convert.conftest import PlainContext, Workshop
+
+
+@dataclass
+class Teaching(PlainContext):
+    """A context with something to learn from."""
+
+    samples: Samples = None
+
+    @property
+    def training(self):
+        return self.samples
+
+
+def net():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((8,), name="x"),
+            layers.Dense(64, activation="relu", name="first"),
+            layers.Dense(3, activation="softmax", name="last"),
+        ]
+    )
+
+
+def drawn(count=640):
+    x = np.random.default_rng(0).normal(size=(count, 8)).astype("float32")
+    return x, np.argmax(x[:, :3], -1)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A trained model's file, in the workshop where it was made."""
+    model, (x, y) = net(), drawn()
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
+    model.fit(x, y, epochs=10, verbose=0)
+    workshop = Workshop(tmp_path_factory.mktemp("clustering"))
+    with quiet():
+        return workshop, workshop.keras(model)
+
+
+def applied(source, *, x=None, **settings):
+    workshop, model = source
+    given, y = drawn()
+    samples = Samples({"x": given if x is None else x}, {model.signature.output_names[0]: y})
+    settings = {"epochs": 4, "batch_size": 32, **settings}
+    with quiet():
+        return ClusterWeights(**settings).apply(model, Teaching(workshop.new(), samples=samples))
+
+
+def share_right(model):
+    x, y = drawn()
+    return float(np.mean(np.argmax(np.array(opened(model)(x)), -1) == y))
+
+
+def test_weights_share_values_and_the_answers_are_learnt_again(source):
+    taught = applied(source, clusters=3)
+    at_once = applied(source, clusters=3, epochs=0)
+    for found in (taught, at_once):
+        assert found.form is Form.KERAS
+        assert found.facts["clusters"] == {"first": 3, "last": 3}
+        for layer in opened(found).layers:
+            assert distinct_values(np.array(layer.kernel)) == 3
+    assert share_right(taught) > max(share_right(at_once), 0.9)
+
+
+def test_the_file_zips_to_less(source, tmp_path):
+    def zipped(model):
+        path = tmp_path / "zipped"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("kernel", np.array(opened(model).layers[0].kernel).tobytes())
+        return path.stat().st_size
+
+    assert zipped(applied(source, clusters=4, epochs=0)) < zipped(source[1]) / 3
+
+
+def test_what_is_left_alone_is_told(source):
+    found = applied(source, clusters=16, per_channel=True, exclude=("last",), epochs=0)
+    assert isinstance(found, Unchanged)
+    assert found.reason == (
+        "no layer has weights to cluster; last: excluded, as 'last'; "
+        "first: kernel: 8 weights in a channel are fewer than 16 clusters"
+    )
+    some = applied(source, exclude=("last",), epochs=1)
+    assert some.facts["clusters"] == {"first": 16}
+    assert some.facts["left_alone"] == {"last": "excluded, as 'last'"}
+
+
+def test_a_training_that_diverges_at_once_fails_the_trial(source):
+    with pytest.raises(TrialError, match="training diverged"):
+        applied(source, x=np.full((640, 8), np.nan, "float32"))

@@ -1,0 +1,139 @@
+"""A Keras file is pruned while it is taught, and what comes of it is a Keras file like any other."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from strop.core.contracts import Unchanged
+from strop.core.errors import ParameterError, TrialError
+from strop.core.model import Form
+from strop.core.samples import Samples
+from strop.graph.keras_files import opened
+from strop.graph.quiet import quiet
+from strop.passes.prune.magnitude import PruneMagnitude
+from strop.train.pruning import sparsity_of
+from tests.passes.convert.conftest import PlainContext, Workshop
+
+
+@dataclass
+class Teaching(PlainContext):
+    """A context with something to learn from."""
+
+    samples: Samples = None
+
+    @property
+    def training(self):
+        return self.samples
+
+
+def net(*, frozen=False):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((8,), name="x"),
+            layers.Dense(32, activation="relu", name="first", trainable=not frozen),
+            layers.Dense(3, activation="softmax", name="last", trainable=not frozen),
+        ]
+    )
+
+
+def drawn(count=640):
+    x = np.random.default_rng(0).normal(size=(count, 8)).astype("float32")
+    return x, np.argmax(x[:, :3], -1)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A trained model's file, in the workshop where it was made."""
+    model, (x, y) = net(), drawn()
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
+    model.fit(x, y, epochs=10, verbose=0)
+    workshop = Workshop(tmp_path_factory.mktemp("pruning"))
+    with quiet():
+        return workshop, workshop.keras(model)
+
+
+def pruned(source, count=640, **settings):
+    workshop, model = source
+    x, y = drawn(count)
+    samples = Samples({"x": x}, {model.signature.output_names[0]: y})
+    settings = {"epochs": 4, "batch_size": 32, **settings}
+    with quiet():
+        return PruneMagnitude(**settings).apply(model, Teaching(workshop.new(), samples=samples))
+
+
+def share_right(model):
+    x, y = drawn()
+    return float(np.mean(np.argmax(np.array(opened(model)(x)), -1) == y))
+
+
+def test_the_share_is_dropped_and_the_answers_are_learnt_again(source):
+    taught = pruned(source, sparsity=0.75)
+    at_once = pruned(source, sparsity=0.75, epochs=0)
+    for found in (taught, at_once):
+        assert found.form is Form.KERAS
+        assert found.facts["sparsity"] == {"first": 0.75, "last": 0.75}
+        assert sparsity_of(opened(found)) == found.facts["sparsity"]
+    assert share_right(taught) > max(share_right(at_once), 0.9)
+
+
+def test_with_one_short_epoch_all_is_dropped_too(source):
+    found = pruned(source, count=20, epochs=1, batch_size=64)
+    assert found.facts["sparsity"] == {"first": 0.5, "last": 0.5}
+
+
+def test_what_is_left_alone_is_told(source):
+    found = pruned(source, pattern="2:4", exclude=("last",), epochs=1)
+    assert found.facts["sparsity"] == {"first": 0.5}
+    assert found.facts["left_alone"] == {"last": "excluded, as 'last'"}
+    groups = np.array(opened(found).get_layer("first").kernel).T.reshape(-1, 4)
+    assert np.all(np.sum(groups != 0, -1) == 2)
+
+
+def test_a_group_pattern_says_the_share_by_itself(source):
+    found = pruned(source, pattern="1:4", epochs=0)
+    assert found.facts["sparsity"] == {"first": 0.75, "last": 0.75}
+
+
+def test_without_weights_to_drop_nothing_is_changed(tmp_path):
+    workshop = Workshop(tmp_path)
+    with quiet():
+        model = workshop.keras(net(frozen=True))
+        found = PruneMagnitude().apply(
+            model, Teaching(workshop.new(), samples=Samples({"x": drawn()[0]}))
+        )
+    assert found == Unchanged(
+        "no layer has weights to drop; first: it is frozen (trainable=False); "
+        "last: it is frozen (trainable=False)"
+    )
+
+
+def test_a_training_that_diverges_before_all_is_dropped_fails_the_trial(source):
+    workshop, model = source
+    x, y = drawn()
+    x[:] = np.nan
+    samples = Samples({"x": x}, {model.signature.output_names[0]: y})
+    with quiet(), pytest.raises(TrialError, match="training diverged"):
+        PruneMagnitude(epochs=2).apply(model, Teaching(workshop.new(), samples=samples))
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"sparsity": 1.0}, "sparsity must be at most 0.999, not 1.0"),
+        ({"pattern": "2:2"}, "pattern: expected fewer weights to stay than a group has"),
+        ({"pattern": "blocky"}, "pattern: expected 'unstructured', a block such as '4x1'"),
+        (
+            {"pattern": "2:4", "ranking": "global"},
+            "a global ranking has no say in the pattern 2:4",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_the_recipe(settings, wrong):
+    (mistake,) = PruneMagnitude.mistakes(settings)
+    assert wrong in mistake
+    with pytest.raises(ParameterError):
+        PruneMagnitude(**settings)

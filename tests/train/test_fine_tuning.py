@@ -1,0 +1,179 @@
+"""Teaching a changed model again: by targets, by the model that it was made from, or by both."""
+
+import keras
+import numpy as np
+import pytest
+
+from strop.core.samples import Samples
+from strop.graph.keras_models import signature_of
+from strop.train.fine_tuning import FineTuning, answers_of, fine_tune
+
+
+def net(*, last="softmax", outputs=3, width=16, seed=1):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((4,), name="x"),
+            keras.layers.Dense(width, activation="relu"),
+            keras.layers.Dense(outputs, activation=last, name="y"),
+        ]
+    )
+
+
+def drawn(count=400, *, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, 4)).astype("float32")
+
+
+def classes(x):
+    """Which of three directions a sample lies nearest to."""
+    return np.argmax(x @ np.random.default_rng(7).normal(size=(4, 3)), -1)
+
+
+def share_right(model, x):
+    return float((np.argmax(keras.ops.convert_to_numpy(model(x)), -1) == classes(x)).mean())
+
+
+def taught(model, samples, settings=None, **given):
+    settings = settings or FineTuning(epochs=6, batch_size=32, learning_rate=0.02)
+    return fine_tune(model, samples, signature_of(model), settings, **given)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    model = net(width=32)
+    x = drawn()
+    found = taught(model, Samples({"x": x}, {"y": classes(x)}))
+    assert found.taught_by == "sparse_categorical_crossentropy"
+    assert share_right(model, drawn(seed=1)) > 0.9
+    return model
+
+
+def test_without_targets_the_teacher_is_what_is_learnt(teacher):
+    student = net(width=8)
+    found = taught(student, Samples({"x": drawn()}), teacher=teacher)
+    assert found.taught_by == "the original's answers"
+    assert share_right(student, drawn(seed=1)) > 0.85
+
+
+def test_targets_and_teacher_are_learnt_together(teacher):
+    x, student = drawn(), net(width=8)
+    found = taught(student, Samples({"x": x}, {"y": classes(x)}), teacher=teacher)
+    assert found.taught_by == "sparse_categorical_crossentropy and the original's answers"
+    assert share_right(student, drawn(seed=1)) > 0.85
+
+
+def test_the_weights_that_did_best_are_kept(teacher):
+    x = drawn()
+    student = net()
+    settings = FineTuning(epochs=8, batch_size=32, learning_rate=0.5, patience=2)
+    found = taught(student, Samples({"x": x}, {"y": classes(x)}), settings)
+    assert found.losses[found.best] == min(found.losses)
+    held_out = Samples({"x": x[-40:]}, {"y": classes(x[-40:])})
+    now = keras.losses.sparse_categorical_crossentropy(
+        held_out.targets["y"], student(held_out.inputs["x"])
+    )
+    assert float(keras.ops.mean(now)) == pytest.approx(min(found.losses), rel=1e-4)
+
+
+def test_epochs_in_which_the_model_is_still_being_changed_are_not_kept(teacher):
+    found = taught(net(), Samples({"x": drawn()}), teacher=teacher, keep_from=5)
+    assert found.best == 5
+
+
+def test_it_ends_where_it_is_enough(teacher):
+    asked = []
+    found = taught(
+        net(),
+        Samples({"x": drawn()}),
+        teacher=teacher,
+        is_enough=lambda: asked.append(1) or len(asked) == 2,
+    )
+    assert (len(found.losses), found.best) == (2, 1)
+
+
+def test_training_that_diverges_is_ended_and_leaves_the_model_as_it_was():
+    model, x = net(last=None, outputs=1), drawn()
+    model.compile(optimizer=keras.optimizers.SGD(1e12), loss="mean_squared_error")
+    before = model.get_weights()
+    found = taught(model, Samples({"x": x}, {"y": x[:, :1]}), FineTuning(epochs=3))
+    assert found.has_diverged
+    assert found.best is None
+    for was, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_the_loss_and_optimizer_that_a_model_was_compiled_with_are_used():
+    model, x = net(last=None, outputs=1), drawn()
+    model.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), loss="mean_absolute_error")
+    y = x @ np.array([[1.0], [2.0], [-1.0], [0.5]], "float32")
+    found = taught(model, Samples({"x": x}, {"y": y}), FineTuning(epochs=30))
+    assert found.taught_by == "mean_absolute_error"
+    assert found.losses[-1] < 0.3 * found.losses[0]
+
+
+def test_each_output_is_taught_by_what_there_is_for_it(teacher):
+    inputs = {"a": keras.Input((4,), name="a"), "b": keras.Input((4,), name="b")}
+    both = keras.layers.Concatenate()([inputs["a"], inputs["b"]])
+    outputs = {
+        "kind": keras.layers.Dense(3, name="kind")(both),
+        "size": keras.layers.Dense(1, name="size")(both),
+        "is_far": keras.layers.Dense(1, activation="sigmoid", name="is_far")(both),
+    }
+    model = keras.Model(inputs, outputs)
+    a, b = drawn(seed=2), drawn(seed=3)
+    samples = Samples({"a": a, "b": b}, {"kind": classes(a), "size": b[:, :1] * 2})
+    other = keras.models.clone_model(model)
+    before = answers_of(other, samples, signature_of(other))
+    settings = FineTuning(epochs=20, learning_rate=0.03, teacher_share=0.1)
+    found = taught(model, samples, settings, teacher=other)
+    assert found.losses[-1] < found.losses[0]
+    after = dict(
+        zip(
+            signature_of(model).output_names,
+            answers_of(model, samples, signature_of(model)),
+            strict=True,
+        )
+    )
+    assert (np.argmax(after["kind"], -1) == classes(a)).mean() > 0.8
+    place = signature_of(other).output_names.index("is_far")
+    assert np.abs(after["is_far"] - before[place]).mean() < 0.1
+
+
+def test_interrupted_training_goes_on_where_it_was(tmp_path, teacher):
+    class Interruption(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    samples, model = Samples({"x": drawn()}), net()
+    with pytest.raises(KeyboardInterrupt):
+        taught(model, samples, teacher=teacher, backup=tmp_path / "b", callbacks=[Interruption()])
+    again = net(seed=5)
+    found = taught(again, samples, teacher=teacher, backup=tmp_path / "b")
+    assert len(found.losses) == 3  # of six
+
+
+def test_how_far_it_is_is_told(teacher):
+    told = []
+    taught(
+        net(),
+        Samples({"x": drawn()}),
+        teacher=teacher,
+        report=lambda share, note: told.append((share, note)),
+    )
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
+    assert "s left" in told[0][1]
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (Samples({"x": drawn(7)}, {"y": classes(drawn(7))}), "at least 8 samples"),
+        (Samples({"x": drawn()}), "targets or a teacher"),
+    ],
+)
+def test_what_can_not_be_taught_is_refused(samples, said):
+    with pytest.raises(ValueError, match=said):
+        taught(net(), samples)
