@@ -124,7 +124,12 @@ class Prospects:
         """Return why a model is not converted anew for parts of a batch; empty where it is, or need not be."""
         plain = self.space.plain(recipe)
         best, trial = self._best(), self._measured(plain)
-        if best is None or trial is None or not self._is_long(trial) or recipe.steps == plain.steps:
+        if (
+            best is None
+            or trial is None
+            or not self._is_long(trial)
+            or recipe.steps == plain.steps
+        ):
             return ""
         behind = self.trials.value(trial) / self.trials.value(best)
         if not self.trials.pace.trusted or behind <= _WORTH_REMAKING:
