@@ -190,6 +190,24 @@ def test_masks_and_clusters_hold_together_and_leave_the_variable_as_it_was():
     assert model.layers[0].kernel.constraint is None
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_masks_and_clusters_can_be_put_on_again_in_any_order(order):
+    own = keras.constraints.NonNeg()
+    model = net(constraint=own)
+    cluster(model, 4)
+    for _ in range(2):
+        callbacks = [keep_clusters(model), keep_clusters(model)]
+        fit(model, *callbacks[::order])
+        assert model.layers[0].kernel.constraint is own
+    prune(model, 0.5)
+    zeros = kernel(model) == 0
+    callbacks = [Clustering(model, 4), keep_zeros(model)][::order]
+    for _ in range(2):
+        fit(model, *callbacks)
+        np.testing.assert_array_equal(kernel(model) == 0, zeros)
+        assert distinct_values(kernel(model)) <= 4
+
+
 def test_a_model_that_was_trained_before_is_held_and_free_again_after():
     model = net(compiled=COMPILED)
     fit(model)

@@ -9,14 +9,15 @@ the nearest point at which they are equal again. For gradient descent at the rat
 which is gradient descent on the centroids themselves. Their gradient is the sum of their weights' (Eq. 3 of Han, Mao,
 Dally, *Deep Compression*, ICLR 2016, arXiv:1510.00149); the mean is taken so that the rate that suits the weights suits
 the centroids too, of which one may stand for ten weights and another for ten thousand. Momentum is linear in the
-gradients, so that with it the same holds; optimizers that scale each weight's step (Adam) have the steps' mean.
+gradients, so that with it the same holds. Of optimizers that scale each weight's step (Adam) it is the mean of the
+steps, which is the smaller the less they agree: they bear a higher rate than without clusters.
 
 Nothing is around the layers: the model saves, loads, clones and exports as what it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -296,8 +297,33 @@ class Clustering(_Sharing):
             shared.renew()
 
 
-class _Shared(keras.constraints.Constraint):  # type: ignore[misc]
-    """The clusters of a kernel, as a constraint around the one that its variable has.
+class _Around(keras.constraints.Constraint):  # type: ignore[misc]
+    """A constraint around the one that a variable has, until it is spent: then it does nothing more than that one.
+
+    A spent one may have to stay, where another was put around it meanwhile; so each time takes one of its own.
+    """
+
+    def __init__(self, within: Any, project: Callable[[Any], Any]) -> None:
+        self._within, self._project = within, project
+        self._is_held = True
+
+    def __call__(self, weights: Any) -> Any:
+        if self._within is not None:
+            weights = self._within(weights)
+        return self._project(weights) if self._is_held else weights
+
+    def take_from(self, variable: Any) -> None:
+        """Be spent, and give the variable back the first constraint that is not."""
+        self._is_held = False
+        around = variable.constraint
+        # Those of pruning too, which were put around before and taken away before.
+        while not getattr(around, "_is_held", True):
+            around = around._within
+        variable.constraint = around
+
+
+class _Shared:
+    """The clusters of a kernel.
 
     Each channel has room for as many clusters as it may have at most, so that the compiled step stays as it is where
     weights change theirs.
@@ -319,8 +345,7 @@ class _Shared(keras.constraints.Constraint):  # type: ignore[misc]
     ) -> None:
         self.kernel = kernel
         self._most, self._axes, self._keeps_zeros = most, tuple(channel_axes), keeps_zeros
-        self._within: Any = None
-        self._is_held = False
+        self._around: _Around | None = None
         shape = kernel.variable.shape
         self._room = most * int(np.prod([shape[axis] for axis in self._axes], dtype=int))
         size = int(np.prod(shape))
@@ -332,35 +357,17 @@ class _Shared(keras.constraints.Constraint):  # type: ignore[misc]
         self._apart = _variable(np.zeros(size), "float32", "apart") if remembers else None
         self._put(clusters)
 
-    def __call__(self, weights: Any) -> Any:
-        if self._within is not None:
-            weights = self._within(weights)
-        if not self._is_held:
-            return weights
-        shared = self._projected(weights)
-        if self._apart is not None:
-            moved = ops.cast(ops.reshape(weights - shared, (-1,)), "float32")
-            self._apart.assign(self._apart + moved)
-        return shared
-
     def hold(self) -> None:
         """Put the clusters around the variable's constraint."""
-        if not self._is_held:
+        if self._around is None:
             variable = self.kernel.variable
-            self._within, variable.constraint = variable.constraint, self
-            self._is_held = True
+            variable.constraint = self._around = _Around(variable.constraint, self._step)
 
     def release(self) -> None:
-        """Give the variable back its constraint.
-
-        Where another was put around this one meanwhile, it stays within that and does nothing any more.
-        """
-        self._is_held = False
-        around = self.kernel.variable.constraint
-        # Those of pruning too, which were put around before and taken away before.
-        while not getattr(around, "_is_held", True):
-            around = around._within
-        self.kernel.variable.constraint = around
+        """Give the variable back its constraint."""
+        if self._around is not None:
+            self._around.take_from(self.kernel.variable)
+            self._around = None
 
     def count(self) -> int:
         """Return how many values the weights have; the most of any channel where each has its own."""
@@ -422,6 +429,14 @@ class _Shared(keras.constraints.Constraint):  # type: ignore[misc]
         values = weights.reshape(-1)[self._heads]
         is_shared = np.array_equal(values[self.clusters.assignment], weights)
         return is_shared and not values[self._zeros].any()
+
+    def _step(self, weights: Any) -> Any:
+        """Return what the optimizer made of the weights as the means of their clusters, within the compiled step."""
+        shared = self._projected(weights)
+        if self._apart is not None:
+            moved = ops.cast(ops.reshape(weights - shared, (-1,)), "float32")
+            self._apart.assign(self._apart + moved)
+        return shared
 
     def _projected(self, weights: Any) -> Any:
         """Return weights as the means of their clusters."""
