@@ -315,11 +315,14 @@ class _Around(keras.constraints.Constraint):  # type: ignore[misc]
     def take_from(self, variable: Any) -> None:
         """Be spent, and give the variable back the first constraint that is not."""
         self._is_held = False
-        around = variable.constraint
-        # Those of pruning too, which were put around before and taken away before.
-        while not getattr(around, "_is_held", True):
-            around = around._within
-        variable.constraint = around
+        variable.constraint = _unspent(variable.constraint)
+
+
+def _unspent(constraint: Any) -> Any:
+    """Return the first constraint that is not spent; masks of pruning that are not held any more are, too."""
+    while not getattr(constraint, "_is_held", True):
+        constraint = constraint._within
+    return constraint
 
 
 class _Shared:
@@ -361,7 +364,8 @@ class _Shared:
         """Put the clusters around the variable's constraint."""
         if self._around is None:
             variable = self.kernel.variable
-            variable.constraint = self._around = _Around(variable.constraint, self._step)
+            self._around = _Around(_unspent(variable.constraint), self._step)
+            variable.constraint = self._around
 
     def release(self) -> None:
         """Give the variable back its constraint."""
