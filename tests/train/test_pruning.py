@@ -207,7 +207,9 @@ def test_a_layer_in_two_places_is_left_alone_where_one_of_them_is():
 
 
 def test_a_name_that_no_layer_has_is_told_the_nearest():
-    with pytest.raises(UnknownNameError, match=r"no layer called 'firsst'. Did you mean 'first'\?"):
+    with pytest.raises(
+        UnknownNameError, match=r"no layer called 'firsst'. Did you mean 'first'\?"
+    ):
         kernels_of(net(), ["firsst"])
     assert len(kernels_of(net(), ["Conv2D"])[0]) == 2
 
