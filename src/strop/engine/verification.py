@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -136,12 +137,14 @@ class _Clock:
     """Tells how far work is that has taken a while already, and about how long it goes on."""
 
     def __init__(self, progress: Callable[[float, str], None]) -> None:
-        self._progress, self._started = progress, time.monotonic()
+        self._progress, self._began = progress, math.inf
 
     def tell(self, share: float, note: str) -> None:
-        """Tell that `share` of the work is done, unless all is over in a moment."""
-        spent = time.monotonic() - self._started
-        if spent > _MOMENT_SECONDS:
+        """Tell that `share` of the work is done, unless all is over in a moment, or over now."""
+        # Not before the first answer: what opening takes says nothing of how long the others will.
+        self._began = min(self._began, time.monotonic())
+        spent = time.monotonic() - self._began
+        if spent > _MOMENT_SECONDS and share < 1:
             self._progress(share, f"{note}, about {spent * (1 - share) / share:.0f} s left")
 
 

@@ -92,7 +92,7 @@ def kernels_of(
         ParameterError: If a function in `exclude` can't be found.
     """
     chains = _chains(model)
-    excluded = _exclusions(exclude, chains)
+    excluded = exclusions(exclude, chains)
     kernels: list[Kernel] = []
     left: dict[str, str] = {}
     for kernel, places in _kernels_with_places(chains):
@@ -592,7 +592,7 @@ def _untreatable(layer: Any) -> str | None:
     return None
 
 
-def _exclusions(
+def exclusions(
     exclude: Sequence[Exclusion], found: Sequence[_Chain]
 ) -> Callable[[_Chain], str | None]:
     """Return the function that says why a layer is excluded, if it is."""

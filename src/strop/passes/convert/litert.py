@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from strop.core.contracts import LITERT, TENSORFLOW, Context, Exactness, Pass, Unchanged
 from strop.core.errors import ConversionError, message
@@ -20,7 +20,7 @@ _LOOP = message(
 @final
 @dataclass(frozen=True)
 class ConvertToLiteRT(Pass):
-    """Convert a frozen graph to a LiteRT flatbuffer in float32.
+    """Convert a frozen graph to a LiteRT flatbuffer: in float32, or in the integers that it was taught to compute in.
 
     Before:  GraphDef
     After:   .tflite with built-in operations only
@@ -45,7 +45,10 @@ class ConvertToLiteRT(Pass):
         path = context.workspace / "model.tflite"
         with quiet():
             try:
-                binding = to_litert(frozen_of(model), model.signature, path, batch=batch)
+                binding = to_litert(
+                    frozen_of(model), model.signature, path, batch=batch,
+                    configure=_in_integers if _is_taught(model) else None,
+                )  # fmt: skip
             except ConversionError:
                 raise
             # The converter lets errors of every kind through.
@@ -54,3 +57,14 @@ class ConvertToLiteRT(Pass):
                     raise ConversionError(_LOOP) from error
                 raise refusal_of("the LiteRT converter", error, model, "litert") from error
         return model.derive(self, Form.LITERT, path, binding)
+
+
+def _is_taught(model: Model) -> bool:
+    """Say whether a graph has the ranges of its tensors in it, since it was taught to be quantized."""
+    return any("quantize.aware" in step for step in model.lineage)
+
+
+def _in_integers(converter: Any) -> None:
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -1,0 +1,93 @@
+"""Quantization-aware training: the model computes as if in integers while it is taught, and in integers after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from strop.core.contracts import Context, Unchanged
+from strop.core.model import Binding, Form, Model
+from strop.core.parameters import parameter
+from strop.passes import TaughtPass
+
+_CALIBRATION_SAMPLES = 512
+
+
+@final
+@dataclass(frozen=True)
+class QuantizeAware(TaughtPass):
+    """Round weights and what goes between layers to integer codes, and teach the model to do with that.
+
+    It is taught by data and by what the original answers; zeros and clusters of weights stay what they are. What comes
+    of it is a frozen graph with the ranges in it, of which LiteRT and OpenVINO make integer models.
+
+    Before:  x ── Conv2D(W) ── BatchNormalization ── ReLU ── y
+    After:   x ── FakeQuant ── Conv2D(FakeQuant(s·W)) ── ReLU ── FakeQuant ── y      with s = γ / √(σ² + ε)
+    """
+
+    gives = Form.GRAPH_DEF
+    computes_in_integers = True
+
+    weight_bits: int = parameter(
+        8,
+        choices=(4, 8),
+        search=(8, 4),
+        seldom=True,
+        doc="width of a weight's code; engines compute with 8, of which 4 take half the room, zipped",
+    )
+    ranges: str = parameter(
+        "moving_average",
+        choices=("moving_average", "learned"),
+        search=("moving_average", "learned"),
+        doc="how ranges are found: from what batches hold, or by gradients",
+    )
+    learning_rate: float = parameter(
+        0.0003,
+        low=0.0,
+        doc="at the beginning, falling along a cosine; 0 as for the others that train",
+    )
+
+    def apply(self, model: Model, context: Context) -> Model | Unchanged:
+        """Return the frozen graph, with ranges, of the model as it was taught."""
+        import keras
+
+        from strop.graph.frozen import freeze
+        from strop.graph.keras_files import opened
+        from strop.graph.keras_models import by_name
+        from strop.train.quantization import Quantization, quantization_aware
+
+        keras.utils.set_random_seed(context.seed)  # layers are made anew, some with seeds
+        live = opened(model, compiled=True)
+        settings = Quantization(
+            weight_bits=self.weight_bits, ranges=self.ranges, exclude=self.exclude
+        )
+        aware = quantization_aware(live, settings)
+        if not aware.quantized:
+            left = [f"{name}: {reason}" for name, reason in aware.left_in_float.items()]
+            return Unchanged("; ".join(["no layer computes in integers", *left]))
+        aware.calibrate(context.training.head(_CALIBRATION_SAMPLES), model.signature)
+        if self.epochs:
+            callbacks = [*aware.callbacks, *_keeping(aware.model, model)]
+            self.teach(aware.model, live, model, context, callbacks=callbacks)
+        finished = aware.finished()
+        frozen = freeze(
+            lambda *tensors: by_name(finished, tensors, model.signature), model.signature
+        )
+        path = context.workspace / "model.pb"
+        path.write_bytes(frozen.definition.SerializeToString(deterministic=True))
+        binding = Binding.plain(model.signature, frozen.inputs, frozen.outputs)
+        left_in_float = dict(aware.left_in_float)
+        return model.derive(self, Form.GRAPH_DEF, path, binding, left_in_float=left_in_float)
+
+
+def _keeping(live: Any, model: Model) -> list[Any]:
+    """Return what keeps the zeros and the clusters of a model that was pruned or clustered before."""
+    from strop.train.clustering import keep_clusters
+    from strop.train.pruning import keep_zeros
+
+    kept = []
+    if model.facts.get("sparsity"):
+        kept.append(keep_zeros(live))
+    if model.facts.get("clusters"):
+        kept.append(keep_clusters(live))
+    return kept

@@ -1,0 +1,487 @@
+"""Quantization-aware training: what is rounded and what is not, what training changes, and what comes of it."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from strop.core.errors import ModelError, ParameterError, UnknownNameError
+from strop.core.samples import Samples
+from strop.graph.keras_models import signature_of
+from strop.graph.quiet import quiet
+from strop.train.clustering import cluster, keep_clusters
+from strop.train.pruning import keep_zeros, prune
+from strop.train.quantization import Quantization, quantization_aware
+from strop.train.ranges import FakeQuantize, QuantizedLayer
+from tests import models
+
+
+@pytest.fixture(autouse=True)
+def _silence():
+    with quiet():
+        yield
+
+
+def block(x, filters, *, name, strides=1):
+    """A convolution as networks have it."""
+    x = layers.Conv2D(filters, 3, strides, "same", use_bias=False, name=f"{name}_conv")(x)
+    x = layers.BatchNormalization(momentum=0.5, name=f"{name}_norm")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def residual(*, last="softmax"):
+    """A network with a branch, separable and depthwise layers, and a classifier."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3), name="image")
+    x = block(image, 8, name="stem")
+    y = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+    y = layers.BatchNormalization(momentum=0.5, name="norm")(y)
+    x = layers.ReLU(name="added_relu")(layers.Add(name="added")([x, y]))
+    x = layers.MaxPooling2D(name="pool")(x)
+    x = layers.SeparableConv2D(6, 3, padding="same", activation="relu", name="separable")(x)
+    x = layers.Flatten(name="flat")(x)
+    model = models.settle(keras.Model(image, layers.Dense(4, activation=last, name="label")(x)))
+    for seed in range(8):
+        model(images(256, seed=seed), training=True)  # statistics as data has them
+    return model
+
+
+def small():
+    """One convolution with normalization, and a classifier."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Flatten()(block(image, 4, name="stem", strides=4))
+    return models.settle(keras.Model(image, layers.Dense(4, name="label")(x)))
+
+
+def images(count=64, *, seed=0, shape=(8, 8, 3)):
+    return np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
+
+
+def aware_of(model, *, count=64, shape=(8, 8, 3), **settings):
+    """The model made of `model`, with ranges that samples showed."""
+    aware = quantization_aware(model, Quantization(**settings))
+    signature = signature_of(model)
+    aware.calibrate(Samples({signature.input_names[0]: images(count, shape=shape)}), signature)
+    return aware
+
+
+def fit(model, x, y, *, optimizer="sgd", **settings):
+    model.compile(optimizer, "mse", jit_compile=False)
+    model.fit(x, y, verbose=0, **settings)
+
+
+def answers(model, x=None):
+    return keras.ops.convert_to_numpy(model(images() if x is None else x, training=False))
+
+
+def kinds(model):
+    return [type(layer).__name__ for layer in model.layers]
+
+
+def step_of(quantizer):
+    """The distance between codes of a quantizer."""
+    low, high = (float(np.asarray(end)) for end in (quantizer.minimum, quantizer.maximum))
+    return (high - low) / (2**quantizer.bits - 1)
+
+
+@pytest.fixture(scope="module")
+def original():
+    with quiet():
+        return residual(last=None)
+
+
+@pytest.fixture(scope="module")
+def aware(original):
+    with quiet():
+        return aware_of(original)
+
+
+def test_the_model_that_was_given_stays_what_it_was():
+    original = small()
+    before, names = original.get_weights(), [layer.name for layer in original.layers]
+
+    made = aware_of(original)
+    fit(made.model, images(), images(shape=(4,)))
+
+    assert [layer.name for layer in original.layers] == names
+    for kept, weight in zip(before, original.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, weight)
+
+
+def test_eight_bits_answer_nearly_as_the_original(original, aware):
+    wanted, found = answers(original), answers(aware.model)
+    # Nine tensors are rounded on the way, each by a noise of a step over the root of 12 where a range is 255 steps.
+    assert np.abs(wanted - found).max() < 9 * np.ptp(wanted) / 255
+    assert np.any(wanted != found)
+
+
+def test_inputs_and_outputs_keep_their_names(original, aware):
+    assert signature_of(aware.model) == signature_of(original)
+    assert signature_of(aware.finished()) == signature_of(original)
+
+
+def test_one_kernel_has_one_quantizer_behind_it(aware):
+    """After the input, each of the fused groups, and the parts of the separable convolution; not after pooling."""
+    assert kinds(aware.model) == [
+        "InputLayer", "FakeQuantize", "QuantizedLayer", "ReLU", "FakeQuantize",  # stem
+        "QuantizedLayer", "FakeQuantize", "Add", "ReLU", "FakeQuantize",  # depthwise, added
+        "MaxPooling2D", "QuantizedLayer", "FakeQuantize", "QuantizedLayer", "FakeQuantize",
+        "Flatten", "QuantizedLayer", "FakeQuantize",
+    ]  # fmt: skip
+    assert aware.left_in_float == {}
+    assert aware.quantized == ("stem_conv", "depthwise", "separable", "label")
+
+
+def test_a_last_softmax_is_not_rounded():
+    assert kinds(aware_of(residual()).model)[-3:] == [
+        "QuantizedLayer",
+        "FakeQuantize",
+        "Activation",
+    ]
+
+
+def test_the_finished_model_answers_as_the_one_that_was_taught(aware):
+    finished = aware.finished()
+    taught, found = answers(aware.model), answers(finished)
+
+    assert not any(isinstance(layer, layers.BatchNormalization) for layer in finished.layers)
+    # Sums are in another order, so that a number between two codes may fall to the other one, here and there.
+    last = aware.model.layers[-1]
+    assert np.abs(taught - found).max() <= 2.01 * step_of(last)
+    assert np.mean(np.abs(taught - found) > 0.01 * step_of(last)) < 0.1
+
+
+@pytest.mark.parametrize(("bits", "codes"), [(8, 255), (4, 15)])
+def test_finished_kernels_hold_so_many_values_a_channel(original, bits, codes):
+    finished = aware_of(original, weight_bits=bits).finished()
+    for layer in finished.layers:
+        if isinstance(layer, QuantizedLayer):
+            kernel, found = np.asarray(layer.layer.kernel), np.asarray(layer.codes)
+            np.testing.assert_array_equal(kernel, (found * np.asarray(layer.step)).astype("f4"))
+            assert np.abs(found).max() == codes // 2
+
+
+def test_a_finished_model_is_saved_and_loaded(aware, tmp_path):
+    finished = aware.finished()
+    finished.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(answers(again), answers(finished), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("ranges", ["moving_average", "learned"])
+def test_a_model_on_its_way_is_saved_and_loaded(original, ranges, tmp_path):
+    model = aware_of(original, ranges=ranges).model
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(answers(again), answers(model), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("ranges", ["moving_average", "learned"])
+def test_teaching_brings_the_answers_nearer_to_the_original(ranges):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((16,), name="x"),
+            layers.Dense(32, activation="relu", name="hidden"),
+            layers.Dense(4, name="y"),
+        ]
+    )
+    made = aware_of(model, shape=(16,), count=256, ranges=ranges, weight_bits=4)
+    x = images(256, shape=(16,))
+    wanted = answers(model, x)
+    before = np.square(answers(made.model, x) - wanted).mean()
+    learned = [
+        v for v in made.model.trainable_variables if v.name in ("logarithm_of_step", "stretch")
+    ]
+    first = [np.asarray(variable).copy() for variable in learned]
+
+    falling = keras.optimizers.schedules.CosineDecay(3e-3, 240)
+    optimizer = keras.optimizers.Adam(falling)
+    callbacks = made.callbacks
+    fit(made.model, x, wanted, optimizer=optimizer, epochs=30, batch_size=32, callbacks=callbacks)
+
+    assert np.square(answers(made.model, x) - wanted).mean() < 0.7 * before
+    assert len(learned) == (
+        5 if ranges == "learned" else 0
+    )  # of two kernels, and of three tensors
+    assert all(np.any(np.asarray(v) != was) for v, was in zip(learned, first, strict=True))
+    apart = np.abs(answers(made.finished(), x) - answers(made.model, x))
+    assert apart.max() <= 1.01 * step_of(made.finished().layers[-1])
+
+
+def test_ranges_follow_what_batches_hold_until_they_are_settled():
+    model = keras.Sequential(
+        [keras.Input((2,), name="x"), layers.Dense(1, trainable=False, name="y")]
+    )
+    made = quantization_aware(model)
+    quantizer = made.model.layers[1]
+    made.model.compile("sgd", "mse", jit_compile=False)
+
+    def seen_after(low, high):
+        made.model.train_on_batch(np.array([[low, high]]), np.zeros((1, 1)))
+        return round(float(quantizer.minimum), 4), round(float(quantizer.maximum), 4)
+
+    assert seen_after(-1.0, 3.0) == (-1.0, 3.0)
+    assert seen_after(-2.0, 1.0) == (-1.1, 2.98)  # a tenth of the way out, a hundredth in
+    quantizer.settle()
+    assert seen_after(-9.0, 9.0) == (-1.1, 2.98)
+
+
+def test_a_range_of_samples_is_all_that_they_hold():
+    model = keras.Sequential([keras.Input((1,), name="x"), layers.Dense(1, name="y")])
+    made = quantization_aware(model)
+    x = np.concatenate([np.full((64, 1), -1.0), np.full((64, 1), 3.0)]).astype(np.float32)
+
+    made.calibrate(Samples({"x": x}), signature_of(model))
+
+    quantizer = made.model.layers[1]
+    assert (float(quantizer.minimum), float(quantizer.maximum)) == (-1.0, 3.0)
+
+
+def test_statistics_are_left_as_they_are_in_the_last_epochs():
+    made = aware_of(small())
+    held = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            layer = made.model.get_layer("stem_conv").normalization
+            held.append(np.asarray(layer.moving_mean).copy())
+
+    fit(made.model, images(), images(shape=(4,)), epochs=4, callbacks=[*made.callbacks, Watch()])
+
+    assert np.any(held[0] != held[1])
+    np.testing.assert_array_equal(held[2], held[3])
+
+
+def test_frozen_normalization_stays_frozen():
+    model = small()
+    model.get_layer("stem_norm").trainable = False
+    made = aware_of(model)
+    before = np.asarray(model.get_layer("stem_norm").moving_mean)
+
+    fit(made.model, images(), images(shape=(4,)))
+
+    after = made.model.get_layer("stem_conv").normalization
+    np.testing.assert_array_equal(before, after.moving_mean)
+
+
+def test_frozen_layers_stay_frozen():
+    model = small()
+    model.get_layer("stem_conv").trainable = False
+    made = aware_of(model)
+
+    fit(made.model, images(), images(shape=(4,)))
+
+    kept, taught = (
+        made.model.get_layer(name).layer.kernel for name in ("stem_conv", "label_unrounded")
+    )
+    np.testing.assert_array_equal(kept, model.get_layer("stem_conv").kernel)
+    assert np.any(np.asarray(taught) != np.asarray(model.get_layer("label").kernel))
+
+
+def test_zeros_and_clusters_are_kept():
+    model = small()
+    prune(model, 0.5)
+    cluster(model, 8)
+    made = aware_of(model)
+    kept = [keep_zeros(made.model), keep_clusters(made.model)]
+    fit(made.model, images(), images(shape=(4,)), callbacks=kept)
+
+    finished = made.finished().get_layer("stem_conv")
+
+    kernel, step = np.asarray(finished.layer.kernel), np.asarray(finished.step)
+    # One code a cluster; normalization's scale may turn the sign of a channel's.
+    assert len(np.unique(np.abs(np.round(kernel / step)))) <= 8
+    before = np.asarray(model.get_layer("stem_conv").kernel)
+    np.testing.assert_array_equal(kernel == 0, before == 0)
+
+
+def joined():
+    """Two branches under a concatenation that nobody else reads, and one that is read twice."""
+    x = keras.Input((8, 8, 3), name="image")
+    left, right = layers.Conv2D(4, 1, name="left")(x), layers.Conv2D(4, 1, name="right")(x)
+    both = layers.Concatenate(name="both")([left, right])
+    return models.settle(keras.Model(x, layers.Conv2D(2, 1, name="y")(both)))
+
+
+def test_what_is_joined_is_rounded_onto_one_grid():
+    made = aware_of(joined())
+    assert (
+        kinds(made.model).count("FakeQuantize") == 3
+    )  # of the input, of both branches, of the output
+    quantizer = made.model.get_layer("both_range")
+    ends = float(quantizer.minimum), float(quantizer.maximum)
+    inner = keras.Model(made.model.inputs, made.model.get_layer("both").output)
+    found = answers(inner)
+    assert ends[0] - 1e-2 <= found.min() < found.max() <= ends[1] + 1e-2
+
+
+@pytest.mark.parametrize(
+    ("function", "behind"),
+    [
+        ("relu", ["FakeQuantize"]),
+        ("silu", ["FakeQuantize", "Activation", "FakeQuantize", "Multiply", "FakeQuantize"]),
+        ("sigmoid", ["FakeQuantize", "Activation", "FakeQuantize"]),
+        ("gelu", ["FakeQuantize", "Activation", "FakeQuantize"]),
+        ("softplus", ["FakeQuantize", "Activation"]),
+    ],
+)
+def test_functions_are_rounded_as_kernels_compute_them(function, behind):
+    x = keras.Input((6,), name="x")
+    hidden = layers.Dense(5, activation=function, name="hidden")(x)
+    model = keras.Model(x, layers.Dense(2, name="y")(layers.Identity(name="end")(hidden)))
+
+    made = aware_of(model, shape=(6,))
+
+    names = [layer.name for layer in made.model.layers]
+    assert kinds(made.model)[names.index("hidden") + 1 : names.index("end")] == behind
+    listed = {"hidden": "its function 'softplus' has no integer form here"}
+    assert made.left_in_float == (listed if function == "softplus" else {})
+    np.testing.assert_allclose(
+        answers(made.model, images(shape=(6,))), answers(model, images(shape=(6,))), atol=0.1
+    )
+
+
+def test_three_summands_are_added_two_at_a_time():
+    x = keras.Input((6,), name="x")
+    parts = [layers.Dense(4, name=name)(x) for name in "abc"]
+    model = keras.Model(x, layers.Add(name="y")(parts))
+    made = aware_of(model, shape=(6,))
+    assert kinds(made.model).count("Add") == 2
+    x = images(shape=(6,))
+    np.testing.assert_allclose(answers(made.model, x), answers(model, x), atol=0.1)
+
+
+def test_shared_and_nested_layers_have_one_kernel_each():
+    model = models.nested()
+    made = quantization_aware(model)
+    assert [name.split("/")[-1].split("_")[0] for name in made.quantized] == ["dense", "distance"]
+    assert made.quantized[0].startswith("sequential")
+    kernels = [layer for layer in made.model.layers if isinstance(layer, QuantizedLayer)]
+    assert len(kernels) == 2
+    x = [images(seed=seed, shape=(10,)) for seed in (0, 1)]
+    made.calibrate(Samples(dict(zip(("left", "right"), x, strict=True))), signature_of(model))
+    np.testing.assert_allclose(
+        np.asarray(made.model(x)), np.asarray(model(x)), atol=0.1 * np.ptp(np.asarray(model(x)))
+    )
+    assert signature_of(made.finished()) == signature_of(model)
+
+
+def test_what_stays_in_float_is_listed_with_the_reason():
+    made = quantization_aware(models.transformer())
+    reasons = set(made.left_in_float.values())
+    assert reasons >= {
+        "its mean and variance need more than eight bits",
+        "the products within attention stay in float",
+        "a table that rows are looked up in: nothing is computed with it",
+    }
+    assert "label" in made.quantized
+    recurrent = quantization_aware(models.bidirectional_lstm())
+    reasons = [reason.split(":")[0] for reason in recurrent.left_in_float.values()]
+    assert reasons == [
+        "a table that rows are looked up in",
+        "recurrent layers stay in float",
+        "recurrent layers stay in float",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left"),
+    [
+        (("label",), {"label": "excluded, as 'label'"}),
+        (("DepthwiseConv2D",), {"depthwise": "excluded, as 'DepthwiseConv2D'"}),
+        ((lambda layer: layer.name == "stem_conv",), {"stem_conv": "excluded by '<lambda>'"}),
+    ],
+)
+def test_excluded_layers_stay_in_float(original, exclude, left):
+    made = aware_of(original, exclude=exclude)
+    (name,) = left
+    assert left.items() <= made.left_in_float.items()
+    assert not isinstance(made.model.get_layer(name), QuantizedLayer)
+    assert name not in made.quantized
+
+
+def test_a_normalization_with_nothing_to_be_folded_into_stays_in_float(original):
+    made = aware_of(original, exclude=("stem_conv",))
+    reason = "it stands behind no layer that it could be folded into"
+    assert made.left_in_float["stem_norm"] == reason
+
+
+def test_a_channel_that_normalization_switches_off_is_folded_to_its_offset(original):
+    """Its weights are nothing beside the others, and its step would make the bias run out of 32 bits."""
+    model = residual(last=None)
+    norm = model.get_layer("stem_norm")
+    norm.gamma.assign(np.r_[0.0, 1e-12, np.ones(6)])
+
+    made = aware_of(model)
+
+    finished = made.finished().get_layer("stem_conv")
+    assert np.asarray(finished.step).min() >= 2.0**-16 * np.asarray(finished.step).max()
+    np.testing.assert_array_equal(np.asarray(finished.codes)[..., :2], 0)
+    np.testing.assert_allclose(np.asarray(finished.layer.bias)[:2], norm.beta[:2], atol=1e-6)
+    apart = np.abs(answers(made.finished()) - answers(made.model)).max()
+    assert apart <= 2.01 * step_of(made.finished().layers[-1])
+
+
+def test_a_compiled_model_gives_a_compiled_one():
+    model = residual()
+    model.compile(keras.optimizers.SGD(0.5), "categorical_crossentropy")
+    made = quantization_aware(model).model
+    assert (made.loss, float(made.optimizer.learning_rate)) == ("categorical_crossentropy", 0.5)
+
+
+def test_a_model_of_a_class_of_its_own_is_refused():
+    with pytest.raises(ModelError) as refused:
+        quantization_aware(models.subclassed())
+    assert "is of a class of its own ('Own'), whose layers can't be told from its code" in str(
+        refused.value
+    )
+
+
+def test_a_model_that_is_not_built_is_refused():
+    with pytest.raises(ModelError, match="or it is not built"):
+        quantization_aware(keras.Sequential([layers.Dense(2)]))
+
+
+def test_a_layer_that_cannot_be_made_anew_is_told():
+    class Own(layers.Layer):
+        def __init__(self, width):
+            super().__init__()
+            self.width = width
+
+        def call(self, x):
+            return x * self.width
+
+        def get_config(self):
+            return {}
+
+    x = keras.Input((3,))
+    with pytest.raises(ModelError, match="can't be copied"):
+        quantization_aware(keras.Model(x, Own(2)(x)))
+
+
+def test_all_mistakes_of_settings_are_told_at_once():
+    with pytest.raises(ParameterError) as refused:
+        Quantization(weight_bits=3, activation_bits=4, ranges="guessed")
+    assert str(refused.value) == (
+        "weight_bits must be one of 4, 8, not 3\n"
+        "activation_bits must be one of 8, 16, not 4\n"
+        "ranges must be one of 'moving_average', 'learned', not 'guessed'"
+    )
+
+
+def test_a_slip_in_a_name_is_told(original):
+    with pytest.raises(UnknownNameError, match="Did you mean 'label'"):
+        quantization_aware(original, Quantization(exclude=("labell",)))
+
+
+def test_rounding_is_what_tensorflow_rounds_to():
+    """Each of the two ways that a quantizer goes, on and off the step that trains its range."""
+    x = images(seed=3, shape=(50,))
+    learned, averaged = (FakeQuantize(ranges=r) for r in ("learned", "moving_average"))
+    found = [np.asarray(layer(x, training=True)) for layer in (learned, averaged)]
+    # A number between two codes may fall to either, where they multiply and divide in another order.
+    apart = np.abs(found[0] - found[1])
+    assert apart.max() <= 1.001 * step_of(averaged)
+    assert np.mean(apart > 1e-5) < 0.001
