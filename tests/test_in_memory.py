@@ -7,6 +7,8 @@ import strop
 from strop.graph.quiet import quiet
 from tests.models import two_in_two_out
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -80,6 +80,7 @@ def hold(folder, kills, model, *runtimes):
     assert not list((folder / "out" / "study" / "store").glob("draft-*"))
 
 
+@pytest.mark.slow
 def test_two_kills_lose_nothing(tmp_path):
     hold(tmp_path, [(2, 0.2), (3, 0.05)], dense_case(tmp_path), "onnxruntime", "openvino")
 

@@ -46,6 +46,7 @@ def test_what_was_done_and_what_it_cost_is_said(pruned):
     assert re.search(r"\d+%  training, about \d+ s left", done.stdout)
 
 
+@pytest.mark.slow
 def test_the_file_is_a_model_like_any_other(pruned):
     folder, _ = pruned
     model = keras.models.load_model(folder / "out.keras")
@@ -71,6 +72,7 @@ def test_weights_share_a_few_values_and_zeros_stay(pruned, digits):
         np.testing.assert_array_equal(after[before == 0], 0)
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_missed_is_said_and_the_model_written(digits, tmp_path):
     done = strop(
         "prune", digits.model, "--data", digits.data, "--sparsity", 0.97, "--epochs", 0, "--output", "o.keras",
@@ -81,6 +83,7 @@ def test_a_limit_that_is_missed_is_said_and_the_model_written(digits, tmp_path):
     assert (tmp_path / "o.keras").exists()
 
 
+@pytest.mark.slow
 def test_a_model_in_memory_stays_as_it_is(digits, tmp_path):
     model = load(digits.model)
     before = [w.copy() for w in model.get_weights()]

@@ -86,7 +86,7 @@ def test_what_was_before_the_input_and_what_only_training_needs_is_gone(folder, 
     assert {"input", "final_result"} <= {node.name for node in after.node}
 
 
-@pytest.mark.parametrize("engine", ["litert", "openvino"])
+@pytest.mark.parametrize("engine", ["litert", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_the_cleaned_graph_goes_on_to_other_engines(folder, cleaned, engine):
     (folder / f"{engine}.toml").write_text(
         f'strop = 1\n[[step]]\npass = "convert.{engine}"\n[runtime]\nname = "{engine}"\n'
@@ -99,6 +99,7 @@ def test_the_cleaned_graph_goes_on_to_other_engines(folder, cleaned, engine):
     assert (folder / engine / "certificate.json").exists()
 
 
+@pytest.mark.slow
 def test_a_photo_shows_both_graphs_scores_side_by_side(folder, cleaned):
     pixels = np.random.default_rng(1).integers(0, 256, (20, 16, 3)).astype("uint8")
     Image.fromarray(pixels).save(folder / "photo.jpg")

@@ -39,6 +39,7 @@ def test_a_fresh_process_is_asked_at_the_sizes_of_the_samples(forty_wide):
     assert found["cold_start"].value > 0
 
 
+@pytest.mark.slow
 def test_a_model_that_leaves_sizes_open_is_searched_written_and_verified(tmp_path, forty_wide):
     x = np.random.default_rng(0).random((40, 40), np.float32)
     result = strop.optimize(

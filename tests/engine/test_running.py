@@ -41,7 +41,8 @@ def test_an_unknown_pass_offers_the_nearest():
         mistakes(Recipe((Step("convert.litrt"),), "litert"), Form.KERAS)
     first, second = str(caught.value).splitlines()
     assert first == "there is no pass called 'convert.litrt'. Did you mean 'convert.litert'?"
-    assert second.startswith("  Known: convert.graph_def, convert.litert, ")
+    assert second.startswith("  Known: ")
+    assert "convert.graph_def, convert.litert, " in second
 
 
 def test_an_unknown_runtime_offers_the_nearest():

@@ -89,6 +89,7 @@ def test_a_graph_is_cleaned_around_them(tmp_path):
         np.testing.assert_allclose(answer, one, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_only_those_that_the_named_output_needs_stay(tmp_path):
     (tmp_path / "in.pb").write_bytes(made_custom(known()).SerializeToString())
     options = strop.Options(inputs=("x",), outputs=("last",))
@@ -105,6 +106,7 @@ def test_shapes_that_nobody_noted_are_asked_for(tmp_path):
     assert not (tmp_path / "out.pb").exists()
 
 
+@pytest.mark.slow
 def test_what_would_have_to_run_them_refuses_them_by_name(tmp_path):
     (tmp_path / "in.pb").write_bytes(made_custom(known()).SerializeToString())
     with pytest.raises(ModelError, match="uses the operation My"):

@@ -30,6 +30,7 @@ def test_a_worker_clusters_where_it_is_asked_to(made, tmp_path, jit, wanted):
     assert bool(clusters(tmp_path)) is wanted
 
 
+@pytest.mark.slow
 def test_one_process_clusters_only_while_it_is_asked_to(made, tmp_path):
     """A study's TensorFlow settings share a process, which pays ten seconds to start."""
     worker = Worker({"XLA_FLAGS": f"--xla_dump_to={tmp_path}", "TF_CPP_MIN_LOG_LEVEL": "3"})
@@ -48,6 +49,7 @@ def test_one_process_clusters_only_while_it_is_asked_to(made, tmp_path):
     assert counts[0] == 0 < counts[1] == counts[2]
 
 
+@pytest.mark.slow
 def test_a_cold_start_clusters_too(made, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to={tmp_path}")
 
@@ -70,6 +72,7 @@ def test_flags_of_the_users_own_are_kept(monkeypatch):
 @pytest.mark.parametrize(
     ("first", "warns"), [("", False), ("import tensorflow", True)], ids=["before", "after"]
 )
+@pytest.mark.slow
 def test_outside_of_a_worker_it_sets_the_flag_and_says_where_that_may_be_too_late(
     made, tmp_path, first, warns
 ):

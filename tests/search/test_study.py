@@ -216,6 +216,7 @@ def score(outputs, targets):
 """
 
 
+@pytest.mark.slow
 def test_a_finalist_that_misses_on_unseen_samples_gives_way_to_the_next(
     digits, tmp_path, monkeypatch
 ):
