@@ -111,6 +111,14 @@ def test_the_loss_and_optimizer_that_a_model_was_compiled_with_are_used():
     assert found.losses[-1] < 0.3 * found.losses[0]
 
 
+def test_a_loss_for_targets_written_otherwise_gives_way_to_the_usual_one():
+    model, x = net(), drawn()
+    model.compile(loss="categorical_crossentropy")
+    found = taught(model, Samples({"x": x}, {"y": classes(x)}))  # by number, and not one-hot
+    assert found.taught_by == "sparse_categorical_crossentropy"
+    assert share_right(model, drawn(seed=1)) > 0.8
+
+
 def test_each_output_is_taught_by_what_there_is_for_it(teacher):
     inputs = {"a": keras.Input((4,), name="a"), "b": keras.Input((4,), name="b")}
     both = keras.layers.Concatenate()([inputs["a"], inputs["b"]])

@@ -199,7 +199,9 @@ def _lessons(
     kinds = tuple(kind_of(answer, targets.get(place)) for place, answer in enumerate(answers))
     own = _compiled_losses(compiled, len(answers))
     losses = {
-        place: own[place] or task_loss(kinds[place], target, answers[place])
+        place: own[place]
+        if _takes(own[place], target, answers[place])
+        else task_loss(kinds[place], target, answers[place])
         for place, target in targets.items()
     }
     wanted = {_target(place): target for place, target in targets.items()}
@@ -259,6 +261,18 @@ def _compiled_losses(model: Any, count: int) -> list[Any]:
     if len(given) != count:
         return [None] * count
     return [keras.losses.get(one) if isinstance(one, str) else one for one in given]
+
+
+def _takes(loss: Any, target: NDArray[Any], answer: NDArray[Any]) -> bool:
+    """Say whether there is a loss, and it takes targets as they are written here: classes by number, or one-hot."""
+    if loss is None:
+        return False
+    try:
+        found = loss(ops.convert_to_tensor(target[:2]), ops.convert_to_tensor(answer[:2]))
+    # Losses of anybody's own raise anything.
+    except Exception:  # noqa: BLE001
+        return False
+    return bool(np.isfinite(ops.convert_to_numpy(found)).all())
 
 
 def _optimizer(model: Any, settings: FineTuning, steps: int) -> Any:
