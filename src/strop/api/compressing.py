@@ -15,7 +15,7 @@ from strop.core.evaluation import Fidelity, Measurement
 from strop.core.model import Form, Model
 from strop.core.recipe import Step
 from strop.engine.executors.local import LocalExecutor
-from strop.engine.lanes import LIGHT, of_running
+from strop.engine.lanes import CONVERTING, LIGHT, of_running
 from strop.engine.running import Declined, Runner
 from strop.engine.store import Store
 from strop.search.events import Listener, StageStarted, ignore
@@ -33,7 +33,7 @@ class Compressed:
         path: Where it lies.
         facts: What the technique tells of its work, by name.
         fidelity: How it answers on *confirm*, which neither training nor the choice of its weights has seen.
-        before: The original's sizes: ``size`` and ``zipped_size``, in bytes.
+        before: The original's sizes without its optimizer: ``size`` and ``zipped_size``, in bytes.
         after: Its own.
         shortfall: Why it does not keep the goal's limits; empty where it does.
     """
@@ -178,10 +178,14 @@ def _compress(
             of_running(_RUNTIME, {}), "strop.engine.tasks:confirm", made, _RUNTIME, {}, bench,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
-        before, after = _sizes(source, executor), _sizes(made, executor)
+        bare = executor.call(
+            CONVERTING, "strop.graph.keras_files:saved_bare", source, str(scratch / "bare.keras")
+        )
+        before, after = _sizes(bare, executor), _sizes(made, executor)
         write_file(made.path, target)
     shortfall = asked.goal.shortfall(fidelity) or ""
-    return Compressed(target, dict(made.facts), fidelity, before, after, shortfall)
+    told = {name: fact for name, fact in made.facts.items() if name not in source.facts}
+    return Compressed(target, told, fidelity, before, after, shortfall)
 
 
 def _refuse_no_samples(step: Step, samples: Any) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ModelError, UnsafeModelError, message
-from strop.core.model import Model
+from strop.core.model import Form, Model
 from strop.graph.keras_models import typed_inputs
 
 # Arguments that Keras 2 wrote and Keras 3 refuses, with the values at which they say nothing.
@@ -64,6 +64,12 @@ def load(path: Path, *, allow: Collection[str] = (), compiled: bool = False) -> 
 def opened(model: Model, *, compiled: bool = False) -> Any:
     """Return the Keras model that a model of form ``keras`` is, admitting what its reader was told to; see `load`."""
     return load(model.path, allow=model.facts.get("allow", ()), compiled=compiled)
+
+
+def saved_bare(model: Model, path: str) -> Model:
+    """Return a model of form ``keras`` saved anew at `path` without its optimizer, whose state may be twice its weights."""
+    opened(model).save(path)
+    return Model.at(Form.KERAS, Path(path), model.signature, model.binding)
 
 
 def configuration(path: Path) -> Any:

@@ -27,11 +27,12 @@ class TaughtPass(Pass):
 
     epochs: int = parameter(5, low=0, doc="epochs of training; 0 for none")
     batch_size: int = parameter(64, low=1, doc="samples a step")
+    # What a model was compiled with is often the rate that its training ended at, which teaches nothing any more.
     learning_rate: float = parameter(
-        0.0,
+        _USUAL_RATE,
         low=0.0,
-        doc="at the beginning, falling along a cosine; 0 for the optimizer that the model was compiled with as it is, "
-        f"or else {_USUAL_RATE} in Adam",
+        doc="at the beginning, falling along a cosine, in the optimizer that the model was compiled with, or else Adam; "
+        "0 for that optimizer as it is",
     )
     exclude: tuple[str, ...] = parameter(
         (), doc="layers to leave alone: names, names of classes, or functions as 'module:name'"
