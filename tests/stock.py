@@ -43,7 +43,7 @@ class Made:
 
     def context(self) -> EngineContext:
         """Return a context with an empty workspace."""
-        return EngineContext(self.bench, Path(tempfile.mkdtemp(dir=self.folder)))
+        return EngineContext(self.bench, Path(tempfile.mkdtemp(dir=self.folder)), self.source)
 
     def model(self, steps: tuple[str | Step, ...]) -> Model:
         """Return what `steps` (a name is a pass with its defaults) make of the source, each carried out once."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from strop.core.contracts import Unchanged
-from strop.core.errors import OutputError
+from strop.core.errors import OutputError, TrialError
 from strop.core.model import Form, Model
 from strop.core.signature import Signature, TensorSpec
 from strop.engine.store import Store
@@ -151,3 +151,30 @@ def test_a_full_or_forbidden_disk_is_an_output_error_that_says_what_to_do(tmp_pa
         pass
     assert "could not write beneath" in str(caught.value)
     assert f"\n  df -h {tmp_path / 'store'}" in str(caught.value)
+
+
+def end_after(epoch: int, folder: Path, error: type[BaseException]) -> None:
+    (folder / "epoch").write_text(str(epoch))
+    raise error
+
+
+def test_what_long_work_goes_on_from_outlives_an_interruption_and_nothing_else(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.unfinished("a") as folder:
+        end_after(7, folder, KeyboardInterrupt)
+    with store.unfinished("a") as folder:
+        assert (folder / "epoch").read_text() == "7"
+    with store.unfinished("a") as folder:  # it was finished, so it begins anew
+        assert not (folder / "epoch").exists()
+        (folder / "epoch").write_text("1")
+    with pytest.raises(TrialError), store.unfinished("a") as folder:
+        end_after(2, folder, TrialError)
+    with store.unfinished("a") as folder:
+        assert not (folder / "epoch").exists()
+
+
+def test_two_at_once_do_not_go_on_from_the_same_place(tmp_path):
+    with Store(tmp_path).unfinished("a") as mine, Store(tmp_path).unfinished("a") as other:
+        assert mine.exists()
+        assert other is None
+    assert not mine.exists()

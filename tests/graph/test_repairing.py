@@ -24,6 +24,9 @@ class Choosy(Context):
             raise JudgingError("the metric gave nan")
         return fidelity(0.0)
 
+    def judge(self, answer):
+        pytest.fail("repair judges finished models")
+
     def progress(self, fraction, note=""):
         pass
 

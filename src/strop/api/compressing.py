@@ -1,8 +1,8 @@
-"""`prune`, `cluster` and `factorize`: a Keras model made smaller by training, and what that cost in quality."""
+"""`prune`, `cluster`, `factorize`: a Keras model made smaller by training, and what that cost in quality."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from strop.core.errors import ModelError, SamplesError, message
 from strop.core.evaluation import Fidelity, Measurement
 from strop.core.model import Form, Model
 from strop.core.recipe import Step
+from strop.engine.context import home_runtime
 from strop.engine.executors.local import LocalExecutor
 from strop.engine.lanes import CONVERTING, LIGHT, of_running
 from strop.engine.running import Declined, Runner
@@ -22,7 +23,13 @@ from strop.search.events import Listener, StageStarted, ignore
 from strop.search.preparing import prepare
 from strop.search.request import Request
 
-_RUNTIME = "tensorflow"
+_SUFFIXES = {
+    Form.KERAS: ".keras",
+    Form.GRAPH_DEF: ".pb",
+    Form.LITERT: ".tflite",
+    Form.ONNX: ".onnx",
+    Form.OPENVINO: ".xml",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,15 @@ class Compressed:
         return load(self.path)
 
 
+def step_of(name: str, settings: Mapping[str, Any]) -> Step:
+    """Return the step of the pass `name` with `settings`, the defaults left out.
+
+    Raises:
+        ParameterError: If a setting is unknown or not allowed.
+    """
+    return Step(name, registry.passes.get(name).from_settings(settings).changed())
+
+
 def prune(
     model: Any,
     samples: Any = None,
@@ -78,9 +94,8 @@ def prune(
         OutputError: If the output can't be written, or is the model itself.
         TrialError: If training fails.
     """
-    return _compress(
-        "prune.magnitude", "pruned", model, samples, output, request, listen, settings
-    )
+    steps = [step_of("prune.magnitude", settings)]
+    return compress(steps, model, samples, output, word="pruned", request=request, listen=listen)
 
 
 def cluster(
@@ -109,8 +124,9 @@ def cluster(
         OutputError: If the output can't be written, or is the model itself.
         TrialError: If training fails.
     """
-    return _compress(
-        "cluster.weights", "clustered", model, samples, output, request, listen, settings
+    steps = [step_of("cluster.weights", settings)]
+    return compress(
+        steps, model, samples, output, word="clustered", request=request, listen=listen
     )
 
 
@@ -140,26 +156,49 @@ def factorize(
         OutputError: If the output can't be written, or is the model itself.
         TrialError: If training fails.
     """
-    return _compress(
-        "factorize.low_rank", "factorized", model, samples, output, request, listen, settings
+    steps = [step_of("factorize.low_rank", settings)]
+    return compress(
+        steps, model, samples, output, word="factorized", request=request, listen=listen
     )
 
 
-def _compress(
-    name: str,
-    word: str,
+def compress(
+    steps: Sequence[Step],
     model: Any,
     samples: Any,
     output: str | Path | None,
+    *,
+    word: str,
     request: Request | None,
     listen: Listener,
-    settings: Mapping[str, Any],
 ) -> Compressed:
-    asked, target = request or Request(), Path(output or f"{word}.keras")
-    step = Step(name, registry.passes.get(name).from_settings(settings).changed())
-    refuse_output(target, model, example=f"--output {word}.keras")
-    _refuse_no_samples(step, samples)
-    with workplace() as (scratch, executor):
+    """Carry out passes of which some may train, and say what they cost and brought.
+
+    Training that is interrupted leaves what it came to beside `output`; the same call goes on from there.
+
+    Args:
+        steps: The passes, first to last.
+        model: A ``.keras`` or ``.h5`` file, or a `keras.Model`.
+        samples: As for `optimize`.
+        output: The file to write; None for one called `word`, with the suffix of the form that comes of it.
+        word: What the result is called (``pruned``).
+        request: What else is said; see `Request`. Its goal's limits are what the result is held to.
+        listen: Told what happens.
+
+    Raises:
+        ModelError: If it is no Keras model, or a pass has nothing to do.
+        SamplesError: If there are none to train on.
+        OutputError: If the output can't be written, or is the model itself.
+        TrialError: If a pass fails.
+    """
+    asked, suffix = request or Request(), _SUFFIXES[_form_of(steps)]
+    target = Path(output or f"{word}{suffix}")
+    refuse_output(target, model, example=f"--output {word}{suffix}")
+    trains = any(map(_trains, steps))
+    if trains:
+        _refuse_no_samples(samples)
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    with workplace(unfinished if trains else None) as (scratch, executor):
         store = Store(scratch / "study" / "store")
         source, splits, bench, title = prepare(model, samples, asked, store, executor, listen)
         if source.form is not Form.KERAS:
@@ -170,28 +209,55 @@ def _compress(
                 )
             )
         runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
-        listen(StageStarted(name))
-        made = runner.prepare((step,), progress=telling(listen, name))
-        if isinstance(made, Declined):
-            raise ModelError(f"'{title}' was left as it is: {made.reason}.")
+        made = _carried_out(runner, steps, title, listen)
+        runtime = home_runtime(made.form).name
         fidelity: Fidelity = executor.call(
-            of_running(_RUNTIME, {}), "strop.engine.tasks:confirm", made, _RUNTIME, {}, bench,
+            of_running(runtime, {}), "strop.engine.tasks:confirm", made, runtime, {}, bench,
             timeout_seconds=asked.step_seconds,
         )  # fmt: skip
         bare = executor.call(
             CONVERTING, "strop.graph.keras_files:saved_bare", source, str(scratch / "bare.keras")
         )
         before, after = _sizes(bare, executor), _sizes(made, executor)
-        write_file(made.path, target)
+        for file, place in zip(made.files, places_of(made, target), strict=True):
+            write_file(file, place)
     shortfall = asked.goal.shortfall(fidelity) or ""
     told = {name: fact for name, fact in made.facts.items() if name not in source.facts}
     return Compressed(target, told, fidelity, before, after, shortfall)
 
 
-def _refuse_no_samples(step: Step, samples: Any) -> None:
+def places_of(made: Model, target: Path) -> list[Path]:
+    """Return where a model's files go: the first to `target`, the others beside it under its name."""
+    return [target, *(target.with_name(target.stem + file.suffix) for file in made.files[1:])]
+
+
+def _carried_out(runner: Runner, steps: Sequence[Step], title: str, listen: Listener) -> Model:
+    """Return what `steps` make of the source, telling of each as it comes."""
+    made: Model | Declined = runner.source
+    for count, step in enumerate(steps, 1):
+        listen(StageStarted(step.name))
+        made = runner.prepare(steps[:count], progress=telling(listen, step.name))
+        if isinstance(made, Declined):
+            raise ModelError(f"'{title}' was left as it is: {made.reason}.")
+    assert isinstance(made, Model)  # noqa: S101 - what declined was raised
+    return made
+
+
+def _form_of(steps: Sequence[Step]) -> Form:
+    """Return the form that `steps` make of a Keras model."""
+    form = Form.KERAS
+    for step in steps:
+        form = registry.passes.get(step.name).gives or form
+    return form
+
+
+def _trains(step: Step) -> bool:
     kind = registry.passes.get(step.name)
-    trains = kind.needs is Needs.TRAINING and step.settings.get("epochs", 1) != 0
-    if trains and samples is None:
+    return kind.needs is Needs.TRAINING and step.settings.get("epochs", 1) != 0
+
+
+def _refuse_no_samples(samples: Any) -> None:
+    if samples is None:
         raise SamplesError(
             message(
                 "there are no samples to teach the model on.",

@@ -6,24 +6,29 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from strop.core.errors import OutputError, message
 from strop.engine.executors.local import LocalExecutor
-from strop.engine.store import no_room
+from strop.engine.store import left_if_interrupted, no_room
 from strop.search.events import Listener, StepProgressed
 
 
 @contextmanager
-def workplace() -> Iterator[tuple[Path, LocalExecutor]]:
-    """Give a folder that is gone afterwards, and workers that find the user's modules in the current folder."""
-    with (
-        tempfile.TemporaryDirectory(prefix="strop-") as scratch,
-        LocalExecutor((str(Path.cwd()),)) as executor,
-    ):
-        yield Path(scratch), executor
+def workplace(unfinished: Path | None = None) -> Iterator[tuple[Path, LocalExecutor]]:
+    """Give a folder that is gone afterwards, and workers that find the user's modules in the current folder.
+
+    Args:
+        unfinished: Where the folder is to be, for work that an interrupted call left there, and leaves there when it
+            is interrupted; None for anywhere.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(left_if_interrupted(unfinished)) if unfinished else None
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strop-")))
+        yield folder, stack.enter_context(LocalExecutor((str(Path.cwd()),)))
 
 
 def telling(listen: Listener, name: str) -> Callable[[float, str], None]:

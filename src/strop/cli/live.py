@@ -45,7 +45,7 @@ class _Lines:
 
     def show(self, event: Event) -> None:
         """Print an event."""
-        if isinstance(event, StageStarted):
+        if isinstance(event, StageStarted | TrialStarted):
             self._tenths = 0
         if isinstance(event, StepProgressed):
             tenths = int(event.share * 10)

@@ -39,7 +39,7 @@ def command_of(pass_name: str, word: str) -> click.Command:
                 **{name: _value(value, defaults[name]) for name, value in settings.items()},
             )  # fmt: skip
         _print(found)
-        sys.exit(1 if found.shortfall else 0)
+        sys.exit(1 if found.shortfall or "diverged" in found.facts else 0)
 
     run.__doc__ = kind.__doc__
     for name, parameter in reversed(kind.parameters().items()):

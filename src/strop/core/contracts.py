@@ -11,7 +11,7 @@ import abc
 import enum
 import importlib.util
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -81,6 +81,7 @@ KERAS = Requirement("keras", "keras", "tensorflow")
 LITERT = Requirement("ai_edge_litert", "ai-edge-litert", "litert")
 ONNX_RUNTIME = Requirement("onnxruntime", "onnxruntime", "onnx")
 OPENVINO = Requirement("openvino", "openvino", "openvino")
+OPTUNA = Requirement("optuna", "optuna", "train")
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,15 @@ class Context(abc.ABC):
         seed: For every random choice.
         goal: What the study is after.
         workspace: An empty folder of the pass's own; its result goes here.
+        original: The model that all passes before this one began with; what training is taught by.
+        backup: A folder that outlives an interruption, for training to go on from; None where there is none.
     """
 
     seed: int
     goal: Goal
     workspace: Path
+    original: Model
+    backup: Path | None = None
 
     @property
     @abc.abstractmethod
@@ -188,6 +193,16 @@ class Context(abc.ABC):
         """Return how well `model`, after the passes of `tail`, answers on the select split.
 
         It is judged in the runtime that the recipe ends in, or the default one of its form.
+        """
+
+    @abc.abstractmethod
+    def judge(self, answer: Callable[[Samples], Sequence[NDArray[Any]]]) -> Fidelity:
+        """Return how good the answers are that a function gives to the select split.
+
+        For models that are no file yet, such as one that is being taught.
+
+        Args:
+            answer: Takes samples and returns an array an output, in the signature's order.
         """
 
     @abc.abstractmethod
@@ -212,6 +227,8 @@ class Pass(PlugIn, abc.ABC):
         price: What it costs at each call, in words for where it does not pay; lower case, no full stop. Empty
             where nothing is known beforehand.
         after: Passes one of which must have come before; empty for none.
+        place: Of passes that train, where in a chain of them: the smaller comes first. What changes the architecture
+            (10) goes before what removes weights (30), what has them share values (40), and integers (50).
         loads_tensorflow: Whether the work imports TensorFlow (10 s, 660 MB), which decides the worker.
         fallbacks: Settings to try in turn where what follows this pass refuses what it gave (names in them
             as in `Parameter.search`).
@@ -227,6 +244,7 @@ class Pass(PlugIn, abc.ABC):
     only_shrinks_weights: ClassVar[bool] = False
     price: ClassVar[str] = ""
     after: ClassVar[tuple[str, ...]] = ()
+    place: ClassVar[int] = 0
     loads_tensorflow: ClassVar[bool] = False
     fallbacks: ClassVar[tuple[Mapping[str, Value], ...]] = ()
 

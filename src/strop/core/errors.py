@@ -17,6 +17,7 @@
     │   ├── ConversionError         a converter refused, or changed the answers
     │   ├── QuantizationError       a quantizer refused
     │   ├── ExecutionError          an engine could not open or run a model
+    │   ├── DivergedError           training ended in a loss that is no number, with nothing worth keeping
     │   ├── JudgingError            the metric fails on a candidate's answers, and not on the original's
     │   ├── WorkerDiedError         the process that carried out a step ended by itself
     │   ├── StepTimeoutError        a step ran past its time limit
@@ -39,6 +40,7 @@ from collections.abc import Iterable, Sequence
 __all__ = [
     "Cancelled",
     "ConversionError",
+    "DivergedError",
     "ExecutionError",
     "GoalError",
     "InputError",
@@ -200,6 +202,12 @@ class QuantizationError(TrialError):
 
 class ExecutionError(TrialError):
     """An engine could not open the model, or failed while running it."""
+
+
+class DivergedError(TrialError):
+    """Training ended in a loss that is no number before there were any weights worth keeping."""
+
+    exit_code = 1
 
 
 class JudgingError(TrialError):

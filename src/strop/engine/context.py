@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from strop.core.parameters import Value
 from strop.core.predictor import Predictor
 from strop.core.recipe import Recipe
 from strop.core.samples import Samples, Splits
-from strop.engine.fidelity import Question, choose_metrics, judge, predict_all
+from strop.engine.fidelity import Outputs, Question, choose_metrics, judge, predict_all
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,12 @@ class Bench:
         """Return how well `model`, opened as `predictor`, answers; see `judge`."""
         samples: Samples = getattr(self.samples(), split)
         samples = samples.head(most) if most else samples
-        outputs = predict_all(predictor, samples)
+        return self.judge_answers(model, predict_all(predictor, samples), samples, split)
+
+    def judge_answers(
+        self, model: Model, outputs: Outputs, samples: Samples, split: str = "select"
+    ) -> Fidelity:
+        """Return how good `outputs` are, which `model` or one of its signature answered to `samples` of a split."""
         return judge(
             self.answers(split, len(samples)),
             outputs,
@@ -133,10 +138,12 @@ class EngineContext(Context):
 
     bench: Bench
     workspace: Path
+    original: Model
     tail: tuple[Pass, ...] = ()
     runtime: str | None = None
     settings: Mapping[str, Value] = field(default_factory=dict)
     report: Callable[[float, str], None] = lambda fraction, note: None
+    backup: Path | None = None
 
     def __post_init__(self) -> None:
         self.seed = self.bench.seed
@@ -154,7 +161,7 @@ class EngineContext(Context):
     def evaluate(self, model: Model, *tail: Pass) -> Fidelity:  # noqa: D102 - inherited
         for step in tail:
             folder = Path(tempfile.mkdtemp(prefix="tail-", dir=self.workspace))
-            inner = EngineContext(self.bench, folder)
+            inner = EngineContext(self.bench, folder, self.original)
             outcome = step.apply(model, inner)
             model = model if isinstance(outcome, Unchanged) else outcome
         named = registry.runtimes.get(self.runtime) if self.runtime else None
@@ -163,6 +170,11 @@ class EngineContext(Context):
         else:
             runtime = home_runtime(model.form)()
         return self.bench.judge(model, runtime, most=self.bench.judged)
+
+    def judge(self, answer: Callable[[Samples], Sequence[NDArray[Any]]]) -> Fidelity:  # noqa: D102 - inherited
+        samples = self._splits.select
+        samples = samples.head(self.bench.judged) if self.bench.judged else samples
+        return self.bench.judge_answers(self.original, answer(samples), samples)
 
     def progress(self, fraction: float, note: str = "") -> None:  # noqa: D102 - inherited
         self.report(fraction, note)

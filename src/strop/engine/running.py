@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from strop.core import digest, registry
@@ -154,11 +155,12 @@ class Runner:
         if missing:
             raise missing
         try:
-            with self.store.draft() as draft:
+            with self.store.draft() as draft, self._backup(kind, key) as backup:
                 outcome = self.executor.call(
                     CONVERTING if kind.loads_tensorflow else LIGHT,
                     "strop.engine.tasks:apply_pass",
                     steps[-1], model, self.bench, str(draft), runtime, settings,
+                    original=self.source, backup=backup,
                     # Training takes as long as was asked for; conversions hang.
                     timeout_seconds=None if kind.needs is Needs.TRAINING else self.step_seconds,
                     progress=progress,
@@ -169,6 +171,15 @@ class Runner:
                 raise no_room(self.store.folder, OSError(str(error))) from None
             self._failed[key] = _named(steps[-1], error)
             raise self._failed[key] from None
+
+    @contextmanager
+    def _backup(self, kind: type[Pass], key: str) -> Iterator[str | None]:
+        """Give a pass that trains the folder to go on from."""
+        if kind.needs is not Needs.TRAINING:
+            yield None
+            return
+        with self.store.unfinished(key) as folder:
+            yield str(folder) if folder else None
 
 
 def _named(step: Step, error: TrialError) -> TrialError:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import psutil
 
 from strop.core.contracts import Unchanged
-from strop.core.errors import OutputError, message
+from strop.core.errors import Cancelled, OutputError, WorkerDiedError, message
 from strop.core.model import Model, digest_of
 
 _ENTRY = "entry.json"
 _DRAFT = "draft-"
+_UNFINISHED, _LOCK = "unfinished", "lock"
 _LEAST_FREE_BYTES = 4_000_000
 
 
@@ -93,6 +96,47 @@ class Store:
         """Give an empty folder to write an entry in; what was not `put` is thrown away."""
         with draft_in(self.folder) as folder:
             yield folder
+
+    def unfinished(self, key: str) -> AbstractContextManager[Path | None]:
+        """Return a folder for what long work on `key` goes on from; see `left_if_interrupted`."""
+        return left_if_interrupted(self.folder / _UNFINISHED / key)
+
+
+@contextmanager
+def left_if_interrupted(folder: Path) -> Iterator[Path | None]:
+    """Give `folder` for work that can go on from what is in it; None where another process works there.
+
+    It is gone once the work is done or has failed, and stays where the user, the budget or a signal ended it.
+
+    Raises:
+        OutputError: If there is no room.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / _LOCK).open("w")
+    except OSError as error:
+        raise no_room(folder.parent, error) from None
+    with lock:
+        if not _is_ours(lock):
+            yield None
+            return
+        try:
+            yield folder
+        except (KeyboardInterrupt, Cancelled, WorkerDiedError):
+            raise
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(lock: IO[str]) -> bool:
+    """Say whether an open file is locked by this process from now on; the system frees it with the process."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -160,17 +160,31 @@ def apply_pass(
     runtime: str | None,
     settings: Mapping[str, Value],
     *,
+    original: Model,
+    backup: str | None = None,
     progress: Callable[[float, str], None],
 ) -> Model | Unchanged:
     """Return what the pass makes of `model`, checked numerically where it promises to keep the answers.
+
+    Args:
+        step: The pass.
+        model: What it works on.
+        bench: What it is given, and held to.
+        workspace: An empty folder for what it makes.
+        runtime: Where a pass that asks for quality has it judged.
+        settings: That runtime's.
+        original: What the passes before it began with.
+        backup: A folder that outlives an interruption; None for none.
+        progress: Told how far the pass is.
 
     Raises:
         ConversionError: If it changed the answers although it promised not to.
     """
     chosen = registry.passes.get(step.name).from_settings(step.settings)
     context = EngineContext(
-        bench, Path(workspace), runtime=runtime, settings=settings, report=progress
-    )
+        bench, Path(workspace), original, runtime=runtime, settings=settings, report=progress,
+        backup=Path(backup) if backup else None,
+    )  # fmt: skip
     outcome = chosen.apply(model, context)
     keeps_answers = chosen.exactness is not Exactness.LOSSY
     is_float = not any("quantize" in line for line in model.lineage)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from strop.core.contracts import KERAS, TENSORFLOW, Context, Effort, Exactness, Needs, Pass
-from strop.core.errors import TrialError, message
+from strop.core.errors import DivergedError, TrialError, message
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
 
 _USUAL_RATE = 0.001
+_ENOUGH = 0.5  # of what quality may drop
+_AGAINST_DIVERGING = "A smaller learning rate, or asking for less at once, may do."
 
 
 @dataclass(frozen=True)
@@ -41,42 +43,54 @@ class TaughtPass(Pass):
     def teach(
         self,
         live: Any,
-        original: Any,
         model: Model,
         context: Context,
         *,
         callbacks: Sequence[Any] = (),
         keep_from: int = 0,
-    ) -> None:
-        """Teach `live`, in place, by the train split and by what `original` answers; see `strop.train.fine_tuning`.
+    ) -> dict[str, Any]:
+        """Teach `live`, in place, by the train split and by what the original answers; see `strop.train.fine_tuning`.
+
+        It ends early where the original's quality is kept so well that half of what may be lost is left for what comes
+        after, for certain (at 95 %).
 
         Args:
             live: The `keras.Model` that is being changed.
-            original: What it was, compiled where it was saved so.
-            model: The pass's, whose signature both have.
+            model: The pass's, whose signature it has.
             context: The pass's.
             callbacks: What changes it meanwhile.
             keep_from: The first epoch after which it is not changed any more.
 
-        Raises:
-            TrialError: If training diverged before there were any weights to keep.
-        """
-        from strop.train.fine_tuning import FineTuning, fine_tune
+        Returns:
+            What there is to tell of it, for the facts of what the pass makes.
 
+        Raises:
+            DivergedError: If training diverged before there were any weights to keep.
+        """
+        from strop.graph.keras_files import opened
+        from strop.train.fine_tuning import FineTuning, answers_of, fine_tune
+
+        def is_enough() -> bool:
+            found = context.judge(lambda samples: answers_of(live, samples, model.signature))
+            return found.drop.high <= context.goal.max_drop * _ENOUGH
+
+        original = opened(context.original, compiled=True)
         settings = FineTuning(self.epochs, self.batch_size, self.learning_rate or None)
         try:
             tuned = fine_tune(
                 live, context.training, model.signature, settings,
                 teacher=original, compiled=original, callbacks=callbacks, keep_from=keep_from,
-                seed=context.seed, report=context.progress,
+                is_enough=is_enough, backup=context.backup, seed=context.seed, report=context.progress,
             )  # fmt: skip
         except ValueError as error:  # what there is to be taught by does not do
             raise TrialError(str(error)) from None
-        if tuned.has_diverged and tuned.best is None:
-            raise TrialError(
-                message(
-                    f"training diverged: its loss was no number after {len(tuned.losses)} epochs.",
-                    "A smaller learning rate, or asking for less at once, may do.",
-                    next_step=f"learning_rate = {(self.learning_rate or _USUAL_RATE) / 10:g}",
-                )
-            )
+        if not tuned.has_diverged:
+            return {"taught_by": tuned.taught_by}
+        text = f"training diverged: its loss was no number after {len(tuned.losses)} epochs."
+        if tuned.best is None:
+            raise DivergedError(message(text, _AGAINST_DIVERGING, next_step=self._slower))
+        return {"taught_by": tuned.taught_by, "diverged": f"{text} {_AGAINST_DIVERGING}"}
+
+    @property
+    def _slower(self) -> str:
+        return f"learning_rate = {(self.learning_rate or _USUAL_RATE) / 10:g}"

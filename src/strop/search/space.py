@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from strop.core import registry
 from strop.core.contracts import Effort, Needs, Pass, Runtime
@@ -185,6 +185,27 @@ class Space:
                     step = Step(kind.name, {**self._first(kind), **settings})
                     recipes += self._in_engines(gives, (*steps, step))
         return list(dict.fromkeys(recipes))
+
+    def carried_on(self, chain: tuple[Step, ...], ends: Sequence[Recipe]) -> list[Recipe]:
+        """Return the recipes that carry `chain` on: to engines' own forms where it left the source's, else as `ends` do.
+
+        Args:
+            chain: Passes that the source begins with.
+            ends: Recipes of the source, such as were best without the chain.
+        """
+        form = self.form
+        for step in chain:
+            form = registry.passes.get(step.name).gives or form
+        if form is self.form:
+            return [Recipe((*chain, *end.steps), end.runtime, end.settings) for end in ends]
+        chosen = {end.runtime: end.settings for end in reversed(ends)}
+        onward = replace(self, form=form)
+        return [
+            Recipe((*chain, *steps), recipe.runtime, chosen.get(recipe.runtime, recipe.settings))
+            for reached, steps in onward._ways().items()
+            for recipe in onward._in_engines(reached, steps)
+            if steps and not registry.runtimes.get(recipe.runtime).loads_tensorflow
+        ]
 
     def _techniques_for(self, form: Form) -> list[type[Pass]]:
         return [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from strop.core import registry
-from strop.core.contracts import Effort
+from strop.core.contracts import OPTUNA, Effort
 from strop.core.errors import (
     Cancelled,
     NothingWorkedError,
@@ -20,6 +20,7 @@ from strop.core.recipe import Recipe, Step
 from strop.engine.ledger import Trial
 from strop.engine.machine import this_machine
 from strop.engine.outcome import Outcome, figure
+from strop.search.chains import Chains, Worth, chained
 from strop.search.events import (
     Note,
     StageStarted,
@@ -32,6 +33,8 @@ from strop.search.trials import Trials
 
 # Of calls below a millisecond: how many models are timed once more, and how far behind the best they may be.
 _LOOKED_AT_AGAIN, _NEAR, _SHORT_MS = 8, 1.6, 1.0
+_ENDS = 2  # in how many of the best ways without training a chain of what trains is carried on
+_LEAST_EXCESS = 1e-9  # of what misses a limit by its interval alone
 
 
 @dataclass
@@ -80,6 +83,7 @@ class Study:
             self._stage("other conversions", others)
         self._stage("techniques", self._hopeful_techniques())
         self._stage("repair", list(self._repairs()))
+        self._train()
         self._look_again()
         self._stage("settings", list(self._untried_settings()))
         self._stage("micro-batches", list(self._micro_batches()))
@@ -95,6 +99,54 @@ class Study:
                 recipe = Recipe((), kind.name)
                 if self._may_take(recipe):
                     self.trials.take(recipe, is_baseline=True)
+
+    def _train(self) -> None:
+        """Try chains of what trains, each carried on in the ways that were best without."""
+        source, trials = self.trials.runner.source, self.trials
+        kinds = chained(source.form, trials.effort, trials.goal)
+        if not (kinds and trials.pace.chains):
+            return
+        if trials.bench.samples().synthetic:
+            trials.listen(Note("nothing is trained on made-up inputs; give samples for that"))
+            return
+        if not OPTUNA.is_met():
+            trials.listen(
+                Note(
+                    f"what trains is not searched without {OPTUNA.package}: pip install strop[{OPTUNA.extra}]"
+                )
+            )
+            return
+        trials.listen(StageStarted("training", trials.pace.chains * _ENDS))
+        chains = Chains(kinds, trials.bench.seed)
+        ends = [trial.recipe for trial in self._leaders(_ENDS)]
+        for _ in range(trials.pace.chains):
+            chain = chains.propose()
+            if chain is None or self._cut_short:
+                return
+            found = [
+                self._take(recipe)
+                for recipe in self.space.carried_on(chain, ends)
+                if self._may_take(recipe)
+            ]
+            chains.tell(chain, self._worth([trial for trial in found if trial]))
+
+    def _worth(self, found: Sequence[Trial]) -> Worth | None:
+        """Return what a chain came to: its best way on; None where it has none."""
+        best = self.trials.best_of(found)
+        if best:
+            return Worth(self.trials.value(best), 0.0)
+        judged = [
+            (
+                trial.evaluation.fidelity.drop.value - self.trials.goal.max_drop,
+                self.trials.value(trial),
+            )
+            for trial in found
+            if trial.evaluation and trial.evaluation.fidelity
+        ]
+        if not judged:
+            return None
+        excess, value = min(judged)
+        return Worth(value, max(excess, _LEAST_EXCESS))
 
     def _look_again(self) -> None:
         """Time the best once more where calls are so short that one opening of a model tells little."""

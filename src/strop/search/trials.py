@@ -35,6 +35,7 @@ from strop.engine.worker import QUIET_SECONDS, Progress
 from strop.search.events import (
     Listener,
     Note,
+    StepProgressed,
     TrialFinished,
     TrialStarted,
 )
@@ -160,9 +161,11 @@ class Trials:
         return Trial(key, recipe, "done", reason, evaluation, dict(model.facts))
 
     def _pulse(self, fraction: float, note: str) -> None:
-        """End what takes long once the budget is used up."""
+        """Tell how far a step is, and end what takes long once the budget is used up."""
         if self.is_over():
             raise Cancelled("the budget is used up")
+        if note and fraction >= 0:
+            self.listen(StepProgressed("", fraction, note))
 
     def _evaluate(
         self,

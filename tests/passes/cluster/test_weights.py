@@ -1,7 +1,6 @@
 """A Keras file is clustered while it is taught, and what comes of it is a Keras file like any other."""
 
 import zipfile
-from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -16,18 +15,7 @@ from strop.graph.keras_files import opened
 from strop.graph.quiet import quiet
 from strop.numerics.clustering import distinct_values
 from strop.passes.cluster.weights import ClusterWeights
-from tests.passes.convert.conftest import PlainContext, Workshop
-
-
-@dataclass
-class Teaching(PlainContext):
-    """A context with something to learn from."""
-
-    samples: Samples = None
-
-    @property
-    def training(self):
-        return self.samples
+from tests.passes.convert.conftest import Teaching, Workshop
 
 
 def net():
@@ -63,7 +51,9 @@ def applied(source, *, x=None, **settings):
     samples = Samples({"x": given if x is None else x}, {model.signature.output_names[0]: y})
     settings = {"epochs": 4, "batch_size": 32, **settings}
     with quiet():
-        return ClusterWeights(**settings).apply(model, Teaching(workshop.new(), samples=samples))
+        return ClusterWeights(**settings).apply(
+            model, Teaching(workshop.new(), original=model, samples=samples)
+        )
 
 
 def share_right(model):

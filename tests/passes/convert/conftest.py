@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from strop.core.evaluation import Fidelity, Goal
 from strop.core.model import Model
 from strop.core.samples import Samples
 from strop.core.signature import Signature
+from strop.engine.fidelity import choose_metrics, judge
 from strop.graph.keras_files import opened
 from strop.graph.keras_models import by_name
 from strop.graph.quiet import quiet
 from strop.graph.reading import read
+from strop.train.fine_tuning import answers_of
 
 # A thousand roundings to float32, all the same way, of values as large as the largest output: more than the longest
 # chain of operations in these models times the square root of its longest sum can come to by chance.
@@ -45,8 +47,36 @@ class PlainContext(Context):
     def evaluate(self, model: Model, *tail: Pass) -> Fidelity:
         raise NotImplementedError
 
+    def judge(self, answer: object) -> Fidelity:
+        raise NotImplementedError
+
     def progress(self, fraction: float, note: str = "") -> None:
         pass
+
+
+@dataclass
+class Teaching(PlainContext):
+    """A context with something to learn from, that judges by the same samples."""
+
+    original: Model = None
+    samples: Samples = None
+    goal: Goal = field(default_factory=Goal)
+    backup: Path | None = None
+
+    @property
+    def training(self) -> Samples:
+        assert self.samples is not None, "nothing is to be learnt"
+        return self.samples
+
+    def judge(self, answer: Any) -> Fidelity:
+        signature, targets = self.original.signature, self.samples.targets
+        with quiet():
+            wanted = answers_of(opened(self.original), self.samples, signature)
+        questions = choose_metrics(None, wanted, targets, signature)
+        return judge(
+            wanted, answer(self.samples), targets,
+            signature=signature, questions=questions, split="select",
+        )  # fmt: skip
 
 
 class Workshop:

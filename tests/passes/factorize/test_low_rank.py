@@ -1,7 +1,5 @@
 """A Keras file is factored and taught again, and what comes of it is a Keras file like any other."""
 
-from dataclasses import dataclass
-
 import keras
 import numpy as np
 import pytest
@@ -15,19 +13,7 @@ from strop.graph.keras_files import opened
 from strop.graph.keras_models import signature_of
 from strop.graph.quiet import quiet
 from strop.passes.factorize.low_rank import FactorizeLowRank
-from tests.passes.convert.conftest import PlainContext, Workshop
-
-
-@dataclass
-class Teaching(PlainContext):
-    """A context with something to learn from."""
-
-    samples: Samples = None
-
-    @property
-    def training(self):
-        assert self.samples is not None, "nothing is to be learnt"
-        return self.samples
+from tests.passes.convert.conftest import Teaching, Workshop
 
 
 def net():
@@ -66,7 +52,7 @@ def factored(source, *, samples=True, **settings):
     defaults = {"energy": 0.4, "exclude": ("kind",), "epochs": 4, "batch_size": 32}
     with quiet():
         return FactorizeLowRank(**{**defaults, **settings}).apply(
-            model, Teaching(workshop.new(), samples=found)
+            model, Teaching(workshop.new(), original=model, samples=found)
         )
 
 

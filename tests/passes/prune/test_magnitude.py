@@ -1,7 +1,5 @@
 """A Keras file is pruned while it is taught, and what comes of it is a Keras file like any other."""
 
-from dataclasses import dataclass
-
 import keras
 import numpy as np
 import pytest
@@ -15,18 +13,7 @@ from strop.graph.keras_files import opened
 from strop.graph.quiet import quiet
 from strop.passes.prune.magnitude import PruneMagnitude
 from strop.train.pruning import sparsity_of
-from tests.passes.convert.conftest import PlainContext, Workshop
-
-
-@dataclass
-class Teaching(PlainContext):
-    """A context with something to learn from."""
-
-    samples: Samples = None
-
-    @property
-    def training(self):
-        return self.samples
+from tests.passes.convert.conftest import Teaching, Workshop
 
 
 def net(*, frozen=False):
@@ -62,7 +49,9 @@ def pruned(source, count=640, **settings):
     samples = Samples({"x": x}, {model.signature.output_names[0]: y})
     settings = {"epochs": 4, "batch_size": 32, **settings}
     with quiet():
-        return PruneMagnitude(**settings).apply(model, Teaching(workshop.new(), samples=samples))
+        return PruneMagnitude(**settings).apply(
+            model, Teaching(workshop.new(), original=model, samples=samples)
+        )
 
 
 def share_right(model):
@@ -103,7 +92,7 @@ def test_without_weights_to_drop_nothing_is_changed(tmp_path):
     with quiet():
         model = workshop.keras(net(frozen=True))
         found = PruneMagnitude().apply(
-            model, Teaching(workshop.new(), samples=Samples({"x": drawn()[0]}))
+            model, Teaching(workshop.new(), original=model, samples=Samples({"x": drawn()[0]}))
         )
     assert found == Unchanged(
         "no layer has weights to drop; first: it is frozen (trainable=False); "
@@ -117,7 +106,9 @@ def test_a_training_that_diverges_before_all_is_dropped_fails_the_trial(source):
     x[:] = np.nan
     samples = Samples({"x": x}, {model.signature.output_names[0]: y})
     with quiet(), pytest.raises(TrialError, match="training diverged"):
-        PruneMagnitude(epochs=2).apply(model, Teaching(workshop.new(), samples=samples))
+        PruneMagnitude(epochs=2).apply(
+            model, Teaching(workshop.new(), original=model, samples=samples)
+        )
 
 
 @pytest.mark.parametrize(

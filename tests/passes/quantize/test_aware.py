@@ -1,6 +1,6 @@
 """A Keras file is taught to be quantized, and what engines make of it computes in integers from end to end."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -19,18 +19,7 @@ from strop.passes.quantize.aware import QuantizeAware
 from strop.runtimes.tensorflow import TensorFlow
 from strop.train.clustering import cluster
 from strop.train.pruning import prune
-from tests.passes.convert.conftest import PlainContext, Workshop
-
-
-@dataclass
-class Teaching(PlainContext):
-    """A context with something to learn from."""
-
-    samples: Samples = None
-
-    @property
-    def training(self):
-        return self.samples
+from tests.passes.convert.conftest import PlainContext, Teaching, Workshop
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +69,7 @@ def made(source, **settings):
     samples = Samples({"image": x}, {"label": y})
     settings = {"epochs": 1, "batch_size": 64, **settings}
     with quiet():
-        return QuantizeAware(**settings).apply(model, Teaching(workshop.new(), samples=samples))
+        return QuantizeAware(**settings).apply(model, Teaching(workshop.new(), original=model, samples=samples))
 
 
 @pytest.fixture(scope="module")

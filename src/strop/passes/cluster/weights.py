@@ -25,6 +25,8 @@ class ClusterWeights(TaughtPass):
     Biases and normalizations keep values of their own. A zipped file needs log₂ `clusters` bits a weight, or fewer.
     """
 
+    place = 40
+    only_shrinks_weights = True
     price = "no engine computes with tables of values: smaller zipped, not faster"
 
     clusters: int = parameter(
@@ -59,12 +61,13 @@ class ClusterWeights(TaughtPass):
         if not clustering.kernels:
             left = [f"{name}: {reason}" for name, reason in clustering.left_alone.items()]
             return Unchanged("; ".join(["no layer has weights to cluster", *left]))
+        told = {}
         if self.epochs:
-            self.teach(live, opened(model, compiled=True), model, context, callbacks=[clustering])
+            told = self.teach(live, model, context, callbacks=[clustering])
         path = context.workspace / "model.keras"
         live.save(path)
         report = clustering.report()
         left_alone = {**model.facts.get("left_alone", {}), **report.left_alone}
         return model.derive(
-            self, Form.KERAS, path, clusters=dict(report.values), left_alone=left_alone
+            self, Form.KERAS, path, clusters=dict(report.values), left_alone=left_alone, **told
         )

@@ -33,6 +33,8 @@ class PruneMagnitude(TaughtPass):
     Biases and normalizations are kept whole. The zeros take no room in a zipped file.
     """
 
+    place = 30
+    only_shrinks_weights = True
     price = (
         "zeros are computed with like any weight, but in engines with sparse kernels: smaller "
         "zipped, not faster"
@@ -83,15 +85,9 @@ class PruneMagnitude(TaughtPass):
         if not pruning.kernels:
             left = [f"{name}: {reason}" for name, reason in pruning.left_alone.items()]
             return Unchanged("; ".join(["no layer has weights to drop", *left]))
+        told = {}
         if self.epochs:
-            self.teach(
-                live,
-                opened(model, compiled=True),
-                model,
-                context,
-                callbacks=[pruning],
-                keep_from=keep_from,
-            )
+            told = self.teach(live, model, context, callbacks=[pruning], keep_from=keep_from)
         # At once, or where the weights kept are of an epoch before the last choice of masks.
         pruning.complete()
         path = context.workspace / "model.keras"
@@ -99,7 +95,7 @@ class PruneMagnitude(TaughtPass):
         report = pruning.report()
         left_alone = {**model.facts.get("left_alone", {}), **report.left_alone}
         return model.derive(
-            self, Form.KERAS, path, sparsity=dict(report.sparsity), left_alone=left_alone
+            self, Form.KERAS, path, sparsity=dict(report.sparsity), left_alone=left_alone, **told
         )
 
     def _pruning(self, live: Any, context: Context) -> tuple[Pruning, int]:

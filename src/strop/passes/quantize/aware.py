@@ -27,6 +27,7 @@ class QuantizeAware(TaughtPass):
 
     gives = Form.GRAPH_DEF
     computes_in_integers = True
+    place = 50
 
     weight_bits: int = parameter(
         8,
@@ -66,9 +67,10 @@ class QuantizeAware(TaughtPass):
             left = [f"{name}: {reason}" for name, reason in aware.left_in_float.items()]
             return Unchanged("; ".join(["no layer computes in integers", *left]))
         aware.calibrate(context.training.head(_CALIBRATION_SAMPLES), model.signature)
+        told = {}
         if self.epochs:
             callbacks = [*aware.callbacks, *_keeping(aware.model, model)]
-            self.teach(aware.model, live, model, context, callbacks=callbacks)
+            told = self.teach(aware.model, model, context, callbacks=callbacks)
         finished = aware.finished()
         frozen = freeze(
             lambda *tensors: by_name(finished, tensors, model.signature), model.signature
@@ -77,7 +79,7 @@ class QuantizeAware(TaughtPass):
         path.write_bytes(frozen.definition.SerializeToString(deterministic=True))
         binding = Binding.plain(model.signature, frozen.inputs, frozen.outputs)
         left_in_float = dict(aware.left_in_float)
-        return model.derive(self, Form.GRAPH_DEF, path, binding, left_in_float=left_in_float)
+        return model.derive(self, Form.GRAPH_DEF, path, binding, left_in_float=left_in_float, **told)
 
 
 def _keeping(live: Any, model: Model) -> list[Any]:
