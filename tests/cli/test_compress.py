@@ -1,7 +1,12 @@
 """`strop prune` and `strop cluster`: a trained network, its samples, and a smaller `.keras` file that still answers right."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +17,8 @@ from strop.core.errors import ModelError, SamplesError
 from strop.graph.keras_files import load
 from tests.cli.test_bad_input import refused, strop
 from tests.models import dense_case
+
+SOURCE = Path(__file__).parents[2] / "src"
 
 
 def kernels(path):
@@ -32,8 +39,8 @@ def pruned(digits, tmp_path_factory):
 def test_most_weights_are_zero_and_the_answers_are_kept(pruned):
     folder, done = pruned
     assert done.returncode == 0, done.stderr
-    for kernel in kernels(folder / "out.keras"):
-        assert np.mean(kernel == 0) == pytest.approx(0.7, abs=0.02)
+    zeros = np.concatenate([kernel.reshape(-1) == 0 for kernel in kernels(folder / "out.keras")])
+    assert zeros.mean() == pytest.approx(0.7, abs=0.002)
     drop = float(re.search(r"accuracy drops by (\S+)", done.stdout).group(1))
     assert drop <= 0.03
 
@@ -41,7 +48,7 @@ def test_most_weights_are_zero_and_the_answers_are_kept(pruned):
 def test_what_was_done_and_what_it_cost_is_said(pruned):
     _, done = pruned
     assert "sparsity:" in done.stdout
-    assert re.search(r"conv2d\S* +70\.\d%", done.stdout)
+    assert re.search(r"conv2d\S* +[5-8]\d\.\d%", done.stdout)
     assert re.search(r"size zipped: .* -> .* \([2-9]\.\d\dx smaller\)", done.stdout)
     assert re.search(r"\d+%  training, about \d+ s left", done.stdout)
 
@@ -110,8 +117,44 @@ def test_what_can_not_be_trained_is_refused(digits, tmp_path):
         (("--epochs", "-1"), "epochs must be"),
         (("--output", "digits.keras"), "is the model itself"),
         (("--output", "nowhere/o.keras"), "lies in no folder"),
+        (("--output", "o.h5"), "a file ending in .keras is written"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(digits, arguments, said):
     folder = digits.model.parent
     refused(strop("prune", "digits.keras", *arguments, folder=folder), said)
+
+
+def test_too_few_samples_are_refused_before_anything_is_taught(digits, tmp_path):
+    with np.load(digits.data) as data:
+        few = {name: data[name][:12] for name in data.files}
+    np.savez(tmp_path / "few.npz", **few)
+    with pytest.raises(SamplesError, match="samples fell to training, too few"):
+        library.prune(digits.model, tmp_path / "few.npz", tmp_path / "o.keras")
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_is_gone_on_with(digits, tmp_path):
+    arguments = (
+        "prune", digits.model, "--data", digits.data, "--sparsity", "0.5", "--epochs", "60", "--batch-size", "16",
+        "--max-drop", "0", "--output", "o.keras",
+    )  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "strop", *map(str, arguments)],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    said = ""
+    while " 30%" not in said and " 31%" not in said:
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in rest
+    assert not (tmp_path / "o.keras").exists()
+    again = strop(*arguments, folder=tmp_path)
+    first = int(re.search(r"(\d+)%  training", again.stdout).group(1))
+    assert first >= 30, again.stdout
+    assert (tmp_path / "o.keras").exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["o.keras"]

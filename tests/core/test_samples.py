@@ -76,3 +76,11 @@ def test_a_digest_knows_names_dtypes_shapes_and_contents(other):
     array = {"x": np.zeros((2, 2), np.float32)}
     assert digest.of_arrays(array) == digest.of_arrays({"x": np.zeros((2, 2), np.float32, "F")})
     assert digest.of_arrays(array) != digest.of_arrays(other)
+
+
+def test_joined_samples_are_all_of_both_with_the_targets_that_both_have():
+    first = Samples({"x": np.arange(3)}, {"y": np.arange(3), "z": np.arange(3)})
+    both = first.joined(Samples({"x": np.arange(3, 5)}, {"y": np.arange(3, 5)}))
+    np.testing.assert_array_equal(both.inputs["x"], np.arange(5))
+    np.testing.assert_array_equal(both.targets["y"], np.arange(5))
+    assert both.targets.keys() == {"y"}

@@ -16,6 +16,7 @@ from strop.numerics.sparsity import (
     PolynomialDecay,
     block_mask,
     global_masks,
+    layer_adaptive_scores,
     magnitude_mask,
     n_of_m_mask,
     pattern_named,
@@ -336,3 +337,34 @@ def test_a_pattern_says_which_weights_it_does_not_fit():
     assert NOfM(2, 4).misfit((3, 8), None) == (
         "groups of 2:4 lie along an axis that is summed over, and it sums over none"
     )
+
+
+@given(arrays.arrays(np.float64, SHAPES, elements=st.floats(0.01, 100)), st.floats(0.01, 100))
+def test_a_layers_scores_order_its_weights_as_their_magnitudes_and_know_no_scale(weights, factor):
+    scores = layer_adaptive_scores(weights)
+    np.testing.assert_allclose(layer_adaptive_scores(weights * factor), scores, rtol=1e-9)
+    order = np.argsort(weights.reshape(-1), kind="stable")
+    assert np.all(np.diff(scores.reshape(-1)[order]) >= -1e-12)
+    assert scores.max() == pytest.approx(1.0)
+
+
+@given(
+    st.lists(
+        arrays.arrays(np.float32, SHAPES, elements=st.floats(0.125, 100, width=32)),
+        min_size=1,
+        max_size=4,
+    ),
+    SHARES,
+)
+def test_ranked_layer_adaptively_so_much_goes_of_all_and_the_largest_of_each_layer_stays(
+    layers, share
+):
+    masks = global_masks(layers, share, layer_adaptive=True)
+    total = sum(layer.size for layer in layers)
+    dropped = min(round(share * total), total)
+    assert sum(map(zeros, masks)) == dropped
+    if dropped <= total - len(layers):
+        assert all(
+            mask.reshape(-1)[np.argmax(layer)] or layer.max() == layer.min()
+            for mask, layer in zip(masks, layers, strict=True)
+        )

@@ -87,7 +87,7 @@ def test_the_original_teaches_a_model_that_other_passes_spoilt(workshop, source)
 def test_it_ends_once_the_limit_is_kept_for_certain(workshop, source):
     loose = context(workshop, source, goal=Goal(max_drop=1.0))
     strict = context(workshop, source, goal=Goal(max_drop=0.0))
-    taught = PruneMagnitude(sparsity=0.2, epochs=8, batch_size=32)
+    taught = PruneMagnitude(sparsity=0.2, ranking="layer", epochs=8, batch_size=32)
     for given in (loose, strict):
         sparsity = taught.apply(source, given).facts["sparsity"]
         assert sparsity == pytest.approx({"first": 0.2, "last": 0.2}, abs=0.01)

@@ -19,10 +19,11 @@ from strop.engine.executors.local import LocalExecutor
 from strop.engine.lanes import CONVERTING, LIGHT, of_running
 from strop.engine.running import Declined, Runner
 from strop.engine.store import Store
-from strop.search.events import Listener, StageStarted, ignore
+from strop.search.events import Listener, Note, StageStarted, ignore
 from strop.search.preparing import prepare
 from strop.search.request import Request
 
+_LEAST_TAUGHT = 16
 _SUFFIXES = {
     Form.KERAS: ".keras",
     Form.GRAPH_DEF: ".pb",
@@ -193,7 +194,7 @@ def compress(
     """
     asked, suffix = request or Request(), _SUFFIXES[_form_of(steps)]
     target = Path(output or f"{word}{suffix}")
-    refuse_output(target, model, example=f"--output {word}{suffix}")
+    refuse_output(target, model, example=f"--output {word}{suffix}", suffix=suffix)
     trains = any(map(_trains, steps))
     if trains:
         _refuse_no_samples(samples)
@@ -208,6 +209,8 @@ def compress(
                     "Give the .keras or .h5 file that it was made from.",
                 )
             )
+        if trains:
+            _refuse_few(len(splits.train) + len(splits.calibrate))
         runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
         made = _carried_out(runner, steps, title, listen)
         runtime = home_runtime(made.form).name
@@ -236,7 +239,12 @@ def _carried_out(runner: Runner, steps: Sequence[Step], title: str, listen: List
     made: Model | Declined = runner.source
     for count, step in enumerate(steps, 1):
         listen(StageStarted(step.name))
-        made = runner.prepare(steps[:count], progress=telling(listen, step.name))
+        try:
+            made = runner.prepare(steps[:count], progress=telling(listen, step.name))
+        except KeyboardInterrupt:
+            if _trains(step):
+                listen(Note("what was learnt so far is kept; the same command goes on from there"))
+            raise
         if isinstance(made, Declined):
             raise ModelError(f"'{title}' was left as it is: {made.reason}.")
     assert isinstance(made, Model)  # noqa: S101 - what declined was raised
@@ -263,6 +271,16 @@ def _refuse_no_samples(samples: Any) -> None:
                 "there are no samples to teach the model on.",
                 "Give some, or do without teaching it, which costs quality.",
                 next_step="--data samples.npz    or    --epochs 0",
+            )
+        )
+
+
+def _refuse_few(count: int) -> None:
+    if count < _LEAST_TAUGHT:
+        raise SamplesError(
+            message(
+                f"{count} samples fell to training, too few to learn from.",
+                f"At least {_LEAST_TAUGHT} are needed: half of what is given, the other half being for judging.",
             )
         )
 

@@ -41,8 +41,15 @@ def telling(listen: Listener, name: str) -> Callable[[float, str], None]:
     return tell
 
 
-def refuse_output(target: Path, model: Any, *, example: str) -> None:
-    """Raise `OutputError` where a file can't be written at `target`, or would be written over the model."""
+def refuse_output(target: Path, model: Any, *, example: str, suffix: str = "") -> None:
+    """Raise `OutputError` where a file can't be written at `target`, or would be written over the model.
+
+    Args:
+        target: The file.
+        model: What it is made from; a path, or an object.
+        example: An option that does, for the message.
+        suffix: What its name has to end in, such as ``.keras``; empty for anything.
+    """
     if isinstance(model, str | Path) and target.resolve() == Path(model).resolve():
         raise OutputError(
             message(
@@ -52,6 +59,14 @@ def refuse_output(target: Path, model: Any, *, example: str) -> None:
     if target.is_dir() or not target.parent.is_dir():
         what = "is a folder" if target.is_dir() else "lies in no folder that is there"
         raise OutputError(message(f"'{target}' {what}; a file is written.", next_step=example))
+    if suffix and target.suffix != suffix:
+        raise OutputError(
+            message(f"'{target}': a file ending in {suffix} is written.", next_step=example)
+        )
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(
+            message(f"nothing can be written in the folder of '{target}'.", next_step=example)
+        )
 
 
 def write_file(made: Path, target: Path) -> None:

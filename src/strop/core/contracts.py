@@ -186,7 +186,7 @@ class Context(abc.ABC):
     @property
     @abc.abstractmethod
     def training(self) -> Samples:
-        """The train split."""
+        """The train split with the calibrate split: all that is not for judging."""
 
     @abc.abstractmethod
     def evaluate(self, model: Model, *tail: Pass) -> Fidelity:

@@ -43,6 +43,20 @@ class Samples:
         """Return the first `count` samples."""
         return self.take(slice(0, count))
 
+    def joined(self, other: Samples) -> Samples:
+        """Return these samples with those of `other` behind them; what the other has no targets for has none."""
+        return Samples(
+            {
+                name: np.concatenate([array, other.inputs[name]])
+                for name, array in self.inputs.items()
+            },
+            {
+                name: np.concatenate([array, other.targets[name]])
+                for name, array in self.targets.items()
+                if name in other.targets
+            },
+        )
+
     def batches(self, size: int) -> Iterator[Arrays]:
         """Yield the inputs in batches of `size`; the last may be smaller."""
         for start in range(0, len(self), size):

@@ -156,7 +156,7 @@ class EngineContext(Context):
 
     @property
     def training(self) -> Samples:  # noqa: D102 - inherited
-        return self._splits.train
+        return self._splits.train.joined(self._splits.calibrate)
 
     def evaluate(self, model: Model, *tail: Pass) -> Fidelity:  # noqa: D102 - inherited
         for step in tail:

@@ -245,7 +245,8 @@ def save(model: Any, folder: Path) -> tuple[Path, bool]:
     file, exported = folder / "model.keras", folder / "saved_model"
     try:
         model.save(file)
-        if not has_foreign_code(configuration(file)):
+        # A loss of one's own is no part of the function; what can't be had of it again is done without.
+        if not has_foreign_code({**configuration(file), "compile_config": None}):
             load(file)
             return file, True
     # Whatever keeps a model from being saved and loaded again, exporting its graph is the other way.

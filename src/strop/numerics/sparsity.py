@@ -208,16 +208,23 @@ def block_mask(
 
 
 def global_masks(
-    weights: Sequence[Weights], sparsity: float, block: Sequence[int] = ()
+    weights: Sequence[Weights],
+    sparsity: float,
+    block: Sequence[int] = (),
+    *,
+    layer_adaptive: bool = False,
 ) -> list[Mask]:
     """Return the masks that drop the share `sparsity` of all the weights of several layers, ranked together.
 
-    A layer whose weights are small loses more of them than one whose weights are large.
+    By magnitude, a layer whose weights are small loses more of them than one whose weights are large. Ranked
+    layer-adaptively, it is a layer of many weights beside its large ones that loses more, whatever it is scaled by, and
+    none loses all.
 
     Args:
         weights: The layers' weights, of any shapes.
         sparsity: The share to drop of all of them, in [0, 1).
         block: As in `block_mask`, over each layer's last axes; then it is the share of blocks.
+        layer_adaptive: Whether weights are ranked by `layer_adaptive_scores` and not by magnitude.
 
     Raises:
         ValueError: As in `block_mask`.
@@ -225,6 +232,8 @@ def global_masks(
     Example:
         >>> global_masks([np.array([1.0, 2.0]), np.array([3.0, 4.0])], 0.5)
         [array([False, False]), array([ True,  True])]
+        >>> global_masks([np.array([1.0, 2.0]), np.array([3.0, 4.0])], 0.5, layer_adaptive=True)
+        [array([False,  True]), array([False,  True])]
     """
     _check_sparsity(sparsity)
     if not weights:
@@ -233,6 +242,8 @@ def global_masks(
     scores = [
         _block_means(_magnitudes(array), tile) for array, tile in zip(weights, tiles, strict=True)
     ]
+    if layer_adaptive:
+        scores = [layer_adaptive_scores(layer) for layer in scores]
     together = np.concatenate([layer.reshape(-1) for layer in scores])
     kept = _largest(together, round(sparsity * together.size))
     ends = list(itertools.accumulate(layer.size for layer in scores))
@@ -241,6 +252,33 @@ def global_masks(
         _spread(part.reshape(layer.shape), tile, array.shape)
         for part, layer, tile, array in zip(parts, scores, tiles, weights, strict=True)
     ]
+
+
+def layer_adaptive_scores(magnitudes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the score of each weight among those of its layer: its square over the sum of all that are no smaller.
+
+    What the score of layers has in common is the error of their outputs, relative to them, that dropping a weight makes
+    where all smaller ones are gone. The largest of each layer has the score 1.
+
+    Args:
+        magnitudes: Of one layer's weights, of any shape.
+
+    References:
+        Lee et al., *Layer-adaptive Sparsity for the Magnitude-based Pruning*, 2021, equation 1.
+
+    Example:
+        >>> layer_adaptive_scores(np.array([1.0, 3.0, 2.0]))
+        array([0.07142857, 1.        , 0.30769231])
+    """
+    squares = np.square(magnitudes.reshape(-1).astype(np.float64))
+    order = np.argsort(squares, kind="stable")
+    no_smaller = np.cumsum(squares[order][::-1])[::-1]
+    scores = np.zeros_like(squares)
+    scores[order] = np.divide(
+        squares[order], no_smaller, out=np.zeros_like(squares), where=no_smaller > 0
+    )
+    found: NDArray[np.float64] = scores.reshape(magnitudes.shape)
+    return found
 
 
 def n_of_m_mask(weights: Weights, kept: int, of: int, axis: int) -> Mask:

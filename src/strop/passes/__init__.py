@@ -49,7 +49,7 @@ class TaughtPass(Pass):
         callbacks: Sequence[Any] = (),
         keep_from: int = 0,
     ) -> dict[str, Any]:
-        """Teach `live`, in place, by the train split and by what the original answers; see `strop.train.fine_tuning`.
+        """Teach `live`, in place, by what is not for judging and by what the original answers; see `strop.train.fine_tuning`.
 
         It ends early where the original's quality is kept so well that half of what may be lost is left for what comes
         after, for certain (at 95 %).

@@ -31,7 +31,9 @@ from strop.numerics.sparsity import (
 )
 
 Exclusion = str | Callable[[Any], bool]
-RANKINGS = ("layer", "global", "random")
+TOGETHER = frozenset({"global", "layer_adaptive"})
+"""Rankings of the weights of all layers against each other."""
+RANKINGS = ("layer", *sorted(TOGETHER), "random")
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,7 @@ class Pruning(_Masking):
         pattern: Pattern = UNSTRUCTURED,
         ranking: str = "layer",
         exclude: Sequence[Exclusion] = (),
+        only: Callable[[Kernel], bool] | None = None,
         seed: int = 0,
     ) -> None:
         """Find what to prune; nothing is changed before training begins.
@@ -268,9 +271,12 @@ class Pruning(_Masking):
             schedule: What share to drop at which step; for N:M it must end at what that comes to, or above.
             pattern: Which weights go together: blocks over a kernel's last axes as Keras stores it, or groups N:M
                 along `Kernel.group_axis`.
-            ranking: ``layer`` ranks magnitudes within each kernel, ``global`` those of all kernels together; ``random``
-                drops any weights, as a measure of what ranking is worth.
+            ranking: ``layer`` ranks magnitudes within each kernel, ``global`` those of all kernels together;
+                ``layer_adaptive`` all together too, by their share of their own kernel's squares (see
+                `strop.numerics.sparsity.layer_adaptive_scores`); ``random`` drops any, as a measure of what ranking is
+                worth.
             exclude: Layers to leave alone, as in `kernels_of`.
+            only: Which of the kernels found are meant; None for all of them.
             seed: For a random ranking.
 
         Raises:
@@ -281,7 +287,9 @@ class Pruning(_Masking):
         mistakes = _mistakes(schedule, pattern, ranking)
         if mistakes:
             raise ParameterError("\n".join(mistakes))
-        super().__init__(*_fitting(pattern, *kernels_of(model, exclude)))
+        kernels, left = kernels_of(model, exclude)
+        meant = [kernel for kernel in kernels if only is None or only(kernel)]
+        super().__init__(*_fitting(pattern, meant, left))
         self.schedule, self.pattern = schedule, pattern
         self._ranking, self._seed = ranking, seed
         self._sparsity: float | None = (
@@ -306,7 +314,13 @@ class Pruning(_Masking):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Count the step, and choose masks anew where the schedule says so."""
-        step = self._epoch_began + batch
+        self.advance_to(self._epoch_began + batch)
+
+    def advance_to(self, step: int) -> None:
+        """Have `step` about to begin, counted from 0 over all trainings, and choose masks anew where the schedule says so.
+
+        For training loops of one's own, after `on_train_begin`.
+        """
         # With several steps in one execution, the one that was due may lie between two calls.
         is_due = any(map(self.schedule.is_update, range(self._next, step + 1)))
         self._next = step + 1
@@ -314,7 +328,7 @@ class Pruning(_Masking):
             self.update(step)
 
     def update(self, step: int) -> None:
-        """Choose masks for the share that the schedule has at `step`. For training loops of one's own."""
+        """Choose masks for the share that the schedule has at `step`."""
         sparsity = self.schedule.sparsity_at(step)
         # What was dropped is zero and ranks last, so the same share would come to the same masks again.
         if sparsity == self._sparsity:
@@ -351,8 +365,9 @@ class Pruning(_Masking):
         return True
 
     def _chosen(self, weights: Sequence[NDArray[Any]], sparsity: float) -> list[Mask]:
-        if self._ranking == "global" and isinstance(self.pattern, Block):
-            return global_masks(weights, sparsity, self.pattern.shape)
+        if self._ranking in TOGETHER and isinstance(self.pattern, Block):
+            adaptive = self._ranking == "layer_adaptive"
+            return global_masks(weights, sparsity, self.pattern.shape, layer_adaptive=adaptive)
         if self._ranking == "random":
             # By their place too: layers of one shape are not to have one mask.
             weights = [random_scores(w.shape, (self._seed, n)) for n, w in enumerate(weights)]
@@ -423,9 +438,9 @@ def _mistakes(schedule: Schedule, pattern: Pattern, ranking: str) -> list[str]:
     if ranking not in RANKINGS:
         found.append(f"ranking must be one of {', '.join(map(repr, RANKINGS))}, not {ranking!r}")
     if isinstance(pattern, NOfM):
-        if ranking == "global":
+        if ranking in TOGETHER:
             found.append(
-                f"a global ranking has no say in {pattern}: as many weights go in every group"
+                f"a {ranking} ranking has no say in {pattern}: as many weights go in every group"
             )
         if schedule.target < pattern.sparsity:
             found.append(
@@ -486,6 +501,11 @@ def _of_equation(layer: Any, rank: int) -> tuple[int, ...]:
     return tuple(axis for axis, letter in enumerate(letters) if letter not in result)
 
 
+def _rank_of_equation(layer: Any) -> int:
+    return len(layer.equation.replace(" ", "").split("->")[0].split(",")[1])
+
+
+_ANY_RANK = 6  # more than any kernel of the classes below has, where its axes are counted from the end
 _RECURRENT: dict[str, _Axes] = {"kernel": _all_but_last, "recurrent_kernel": _all_but_last}
 _KERNELS: dict[str, dict[str, _Axes]] = {
     "Dense": {"kernel": _all_but_last},
@@ -549,6 +569,30 @@ def _prefixes(chain: _Chain) -> list[_Chain]:
 
 def _name(chain: _Chain) -> str:
     return "/".join(layer.name for layer in chain)
+
+
+def layers_of(layer: Any) -> list[Any]:
+    """Return a layer or a model, built or not, and all layers within it, each once."""
+    return [chain[-1] for chain in _once([(layer,), *_within(layer, ())])]
+
+
+def declared_kernels(layer: Any) -> dict[str, tuple[int, ...]]:
+    """Return the attributes in which a layer, built or not, has its kernels, with the axes of its output channels.
+
+    Returns:
+        Axes counted from the end; nothing for a class that is none of Keras' own and derived from none.
+
+    Example:
+        >>> declared_kernels(keras.layers.SeparableConv2D(4, 3))
+        {'depthwise_kernel': (-2, -1), 'pointwise_kernel': (-1,)}
+    """
+    found = {}
+    for attribute, axes in (_declared(layer) or {}).items():
+        rank = _rank_of_equation(layer) if hasattr(layer, "equation") else _ANY_RANK
+        summed = axes(layer, rank)
+        channels = [axis - rank for axis in range(rank) if axis not in summed]
+        found[attribute] = tuple(channels) if summed else (-1,)
+    return found
 
 
 def _declared(layer: Any) -> dict[str, _Axes] | None:

@@ -53,11 +53,12 @@ class PruneMagnitude(TaughtPass):
         "along the input channels, such as '2:4'",
     )
     ranking: str = parameter(
-        "layer",
-        choices=("layer", "global", "random"),
-        search=("layer", "global"),
+        "layer_adaptive",
+        choices=("layer", "layer_adaptive", "global", "random"),
+        search=("layer_adaptive", "layer"),
         seldom=True,
-        doc="against which others weights are ranked: those of the layer, or of all layers; or by chance",
+        doc="against which others weights are ranked: 'layer' those of the layer; 'layer_adaptive' all, by their share "
+        "of their layer; 'global' all, by magnitude; or by chance. A pattern N:M ranks within its groups",
     )
 
     @classmethod
@@ -103,6 +104,7 @@ class PruneMagnitude(TaughtPass):
         from strop.train.pruning import Pruning
 
         pattern = pattern_named(self.pattern)
+        is_of_groups = pattern.sparsity is not None
         target = self.sparsity if pattern.sparsity is None else pattern.sparsity
         # Rather too few: then dropping ends early, and never after the epochs meant for it.
         steps = 1
@@ -114,7 +116,7 @@ class PruneMagnitude(TaughtPass):
             live,
             schedule,
             pattern=pattern,
-            ranking=self.ranking,
+            ranking="layer" if is_of_groups and self.ranking == "layer_adaptive" else self.ranking,
             exclude=self.exclude,
             seed=context.seed,
         )
