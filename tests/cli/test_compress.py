@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import strop as library
-from strop.core.errors import ModelError, SamplesError
+from strop.core.errors import ModelError, ParameterError, SamplesError
 from strop.graph.keras_files import load
 from tests.cli.test_bad_input import refused, strop
 from tests.models import dense_case
@@ -158,3 +158,14 @@ def test_an_interrupted_training_is_gone_on_with(digits, tmp_path):
     assert first >= 30, again.stdout
     assert (tmp_path / "o.keras").exists()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["o.keras"]
+
+
+@pytest.mark.parametrize("model", [None, 42, ["no", "model"]])
+def test_what_is_no_model_is_refused_by_its_value(model, tmp_path):
+    with pytest.raises(ModelError, match=r"expected the path of a model or a keras\.Model, got"):
+        library.prune(model, output=tmp_path / "o.keras", epochs=0)
+
+
+def test_functions_in_python_are_refused_where_a_recipe_has_to_name_them(digits, tmp_path):
+    with pytest.raises(ParameterError, match="must hold names, or functions as 'module:name'"):
+        library.prune(digits.model, output=tmp_path / "o.keras", exclude=(lambda layer: True,))

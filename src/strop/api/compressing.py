@@ -203,12 +203,7 @@ def compress(
         store = Store(scratch / "study" / "store")
         source, splits, bench, title = prepare(model, samples, asked, store, executor, listen)
         if source.form is not Form.KERAS:
-            raise ModelError(
-                message(
-                    f"'{title}' is of the form {source.form}, and only Keras models can be trained on.",
-                    "Give the .keras or .h5 file that it was made from.",
-                )
-            )
+            raise _not_keras(source.form, title, is_file=isinstance(model, str | Path))
         if trains:
             _refuse_few(len(splits.train) + len(splits.calibrate))
         runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
@@ -257,6 +252,25 @@ def _form_of(steps: Sequence[Step]) -> Form:
     for step in steps:
         form = registry.passes.get(step.name).gives or form
     return form
+
+
+def _not_keras(form: Form, title: str, *, is_file: bool) -> ModelError:
+    if is_file:
+        return ModelError(
+            message(
+                f"'{title}' is of the form {form}, and only Keras models can be trained on.",
+                "Give the .keras or .h5 file that it was made from.",
+            )
+        )
+    return ModelError(
+        message(
+            f"'{title}' has classes of its own, so that no .keras file of it loads in another process, where it would be "
+            "taught.",
+            "A model of Keras' own layers can be taught there; any other in its own process, by the callbacks of "
+            "strop.train.",
+            next_step="from strop.train.pruning import Pruning",
+        )
+    )
 
 
 def _trains(step: Step) -> bool:

@@ -153,4 +153,6 @@ def _type_mistake(value: object, default: Value) -> str | None:
         right = isinstance(value, int | float)
     else:
         right = isinstance(value, type(default))
+    if right and isinstance(value, tuple) and not all(isinstance(part, str) for part in value):
+        return f"must hold names, or functions as 'module:name', not {value!r}"
     return None if right else f"must be a {type(default).__name__}, not {value!r}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strop.core.contracts import KERAS, TENSORFLOW, Context, Effort, Exactness, Needs, Pass
 from strop.core.errors import DivergedError, TrialError, message
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
+
+if TYPE_CHECKING:
+    from strop.train.fine_tuning import FineTuned
 
 _USUAL_RATE = 0.001
 _ENOUGH = 0.5  # of what quality may drop
@@ -51,8 +54,7 @@ class TaughtPass(Pass):
     ) -> dict[str, Any]:
         """Teach `live`, in place, by what is not for judging and by what the original answers; see `strop.train.fine_tuning`.
 
-        It ends early where the original's quality is kept so well that half of what may be lost is left for what comes
-        after, for certain (at 95 %).
+        It ends early where that is enough; see `enough`.
 
         Args:
             live: The `keras.Model` that is being changed.
@@ -68,11 +70,7 @@ class TaughtPass(Pass):
             DivergedError: If training diverged before there were any weights to keep.
         """
         from strop.graph.keras_files import opened
-        from strop.train.fine_tuning import FineTuning, answers_of, fine_tune
-
-        def is_enough() -> bool:
-            found = context.judge(lambda samples: answers_of(live, samples, model.signature))
-            return found.drop.high <= context.goal.max_drop * _ENOUGH
+        from strop.train.fine_tuning import FineTuning, fine_tune
 
         original = opened(context.original, compiled=True)
         settings = FineTuning(self.epochs, self.batch_size, self.learning_rate or None)
@@ -80,10 +78,35 @@ class TaughtPass(Pass):
             tuned = fine_tune(
                 live, context.training, model.signature, settings,
                 teacher=original, compiled=original, callbacks=callbacks, keep_from=keep_from,
-                is_enough=is_enough, backup=context.backup, seed=context.seed, report=context.progress,
+                is_enough=self.enough(live, model, context), backup=context.backup, seed=context.seed,
+                report=context.progress,
             )  # fmt: skip
         except ValueError as error:  # what there is to be taught by does not do
             raise TrialError(str(error)) from None
+        return self.told_of(tuned)
+
+    def enough(self, live: Any, model: Model, context: Context) -> Callable[[], bool]:
+        """Return what says whether `live` may be taught no more: for certain it loses no more than half of what it may.
+
+        Args:
+            live: The `keras.Model` that is being taught.
+            model: The pass's, whose signature it has.
+            context: The pass's.
+        """
+        from strop.train.fine_tuning import answers_of
+
+        def is_enough() -> bool:
+            found = context.judge(lambda samples: answers_of(live, samples, model.signature))
+            return found.drop.high <= context.goal.max_drop * _ENOUGH
+
+        return is_enough
+
+    def told_of(self, tuned: FineTuned) -> dict[str, Any]:
+        """Return what there is to tell of teaching, for the facts of what the pass makes.
+
+        Raises:
+            DivergedError: If training diverged before there were any weights to keep.
+        """
         if not tuned.has_diverged:
             return {"taught_by": tuned.taught_by}
         text = f"training diverged: its loss was no number after {len(tuned.losses)} epochs."

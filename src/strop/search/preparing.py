@@ -149,6 +149,9 @@ def read_source(
     else:
         from strop.graph.keras_files import save
 
+        if not callable(getattr(model, "export", None)):
+            raise ModelError(f"expected the path of a model or a keras.Model, got {model!r:.60}.")
+
         path, _ = save(model, workspace)
         name = str(getattr(model, "name", "model"))
     try:
