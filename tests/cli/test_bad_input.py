@@ -75,6 +75,7 @@ def test_a_truncated_keras_file(tmp_path, digits):
     refused(strop("optimize", "model.keras", folder=tmp_path), "ModelError: ")
 
 
+@pytest.mark.slow
 def test_a_zip_that_is_no_keras_file(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("letter.txt", "dear aunt")

@@ -149,6 +149,7 @@ def test_a_word_to_allow_that_means_nothing_is_refused(made_artifact):
     refused(done, "there is no word to allow called 'lambada'. Did you mean 'lambda'?")
 
 
+@pytest.mark.slow
 def test_models_whose_inputs_are_named_differently_are_timed_side_by_side(folder):
     onnx_dense(folder / "other.onnx", given="features")
     done = strop("bench", "dense.onnx", "other.onnx", "--rounds", "3", folder=folder)
@@ -297,6 +298,7 @@ def test_doctor_tells_engines_and_processor(made_artifact):
     assert "instructions that matter" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_onnx_file_is_optimized_without_tensorflow(folder):
     done = strop(
         "optimize", "dense.onnx", "--data", "data.npz", "--effort", "quick", "--runtime", "onnxruntime",

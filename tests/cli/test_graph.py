@@ -87,6 +87,7 @@ def test_what_was_before_the_input_and_what_only_training_needs_is_gone(folder, 
 
 
 @pytest.mark.parametrize("engine", ["litert", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_cleaned_graph_goes_on_to_other_engines(folder, cleaned, engine):
     (folder / f"{engine}.toml").write_text(
         f'strop = 1\n[[step]]\npass = "convert.{engine}"\n[runtime]\nname = "{engine}"\n'

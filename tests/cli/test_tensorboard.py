@@ -46,6 +46,7 @@ def test_each_graph_is_a_run_and_writing_it_again_replaces_it(folder, written):
         assert len(list((folder / "runs" / run).iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_both(folder, written):
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", "runs", "--port", "0"]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:

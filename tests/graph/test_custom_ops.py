@@ -73,6 +73,7 @@ def test_a_graph_is_whole_again_once_they_are_put_back():
         np.testing.assert_array_equal(answer, one)
 
 
+@pytest.mark.slow
 def test_a_graph_is_cleaned_around_them(tmp_path):
     (tmp_path / "in.pb").write_bytes(made_custom(known()).SerializeToString())
     found = strop.simplify(tmp_path / "in.pb", tmp_path / "out.pb")

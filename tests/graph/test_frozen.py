@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from strop.core.signature import Signature, TensorSpec
@@ -149,6 +150,7 @@ def test_loops_of_two_models_that_call_their_bodies_alike_do_not_mix():
     assert [run(adding, x)[0].tolist(), run(doubling, x)[0].tolist()] == [[4.0], [8.0]]
 
 
+@pytest.mark.slow
 def test_a_loop_runs_in_a_process_that_has_never_seen_its_model(tmp_path):
     model = models.bidirectional_lstm()
     graph = frozen(model)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from strop.core.contracts import Context
 from strop.core.errors import JudgingError
 from strop.core.evaluation import Goal

@@ -34,6 +34,7 @@ def test_nothing_but_void_has_no_value():
         MeanIoU().value(np.ones((1, 2, 2, 3), "float32"), np.full((1, 2, 2), VOID))
 
 
+@pytest.mark.slow
 def test_a_vocabulary_takes_no_room_for_pairs_of_words():
     words = 30_000
     wanted = np.random.default_rng(0).integers(0, words, (2, 8))

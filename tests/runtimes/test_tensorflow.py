@@ -16,6 +16,7 @@ def clusters(folder):
 
 
 @pytest.mark.parametrize(("jit", "wanted"), [("auto", True), ("off", False)])
+@pytest.mark.slow
 def test_a_worker_clusters_where_it_is_asked_to(made, tmp_path, jit, wanted):
     worker = Worker({"XLA_FLAGS": f"--xla_dump_to={tmp_path}", "TF_CPP_MIN_LOG_LEVEL": "3"})
     try:

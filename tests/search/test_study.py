@@ -109,6 +109,7 @@ def test_a_folder_of_another_model_is_left_alone(dense, first, tmp_path):
     assert (first.folder / "best" / "certificate.json").exists()
 
 
+@pytest.mark.slow
 def test_limits_that_nothing_meets_leave_no_winner_of_earlier_limits_behind(
     dense, first, tmp_path
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from strop.api.applying import apply
 from strop.api.compressing import Compressed, cluster, factorize, prune
+from strop.api.distilling import distill
 from strop.api.inspecting import Inspection, inspect
 from strop.api.opening import load
 from strop.api.optimizing import Artifact, Result, optimize
@@ -24,6 +25,7 @@ __all__ = [
     "apply",
     "bench",
     "cluster",
+    "distill",
     "factorize",
     "inspect",
     "load",

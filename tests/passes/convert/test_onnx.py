@@ -29,6 +29,7 @@ def test_inputs_and_outputs_have_the_signatures_names(workshop):
     assert [value.name for value in graph.output] == ["kind", "score"]
 
 
+@pytest.mark.slow
 def test_efficientnet_takes_its_image_alone(workshop):
     import keras
 
