@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.by_hand.ways import WAYS
 from benchmarks.cases import BATCHES, CASES
+from benchmarks.compression.table import tables
 from benchmarks.figures import (
     MAX_DROP,
     MIN_SQNR_DB,
@@ -90,7 +91,14 @@ def _section(folder: Path) -> tuple[list[str], list[float]]:
     if quick.exists():
         seconds = json.loads(quick.read_text())["seconds"]
         lines += [f"`--effort quick` on resnet8 at batch 1 took {seconds:.0f} s.", ""]
-    return [*lines, *_made(folder), *_by_hand_table(folder), *report_promises(folder)], ratios
+    trained = tables(folder / "compression")
+    return [
+        *lines,
+        *_made(folder),
+        *_by_hand_table(folder),
+        *report_promises(folder),
+        *trained,
+    ], ratios
 
 
 def _machine_name(machine: dict[str, Any] | None) -> str:

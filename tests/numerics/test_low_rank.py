@@ -1,6 +1,7 @@
 """Factors of low rank are what the mathematics of singular values says of them, and convolve to what they replace."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from strop.numerics.low_rank import (
     rank_for_energy,
     spatial_kernels,
     spatial_matrix,
+    spatial_product,
+    tucker_product,
     within_budget,
 )
 
@@ -158,6 +161,51 @@ def test_three_convolutions_are_the_kernel_of_their_product(seed, inputs, output
     narrow = convolved(convolved(image, first[None, None]), core)
     found = convolved(narrow, last[None, None])
     np.testing.assert_allclose(found, convolved(image, product), atol=1e-10)
+
+
+# One, two or three axes of space, then input and output channels.
+SHAPES = st.lists(st.integers(1, 3), min_size=1, max_size=3).flatmap(
+    lambda sizes: st.tuples(*map(st.just, sizes), st.integers(1, 4), st.integers(1, 4))
+)
+
+
+@given(SEEDS, SHAPES)
+def test_at_the_full_rank_factors_of_any_kernel_are_the_kernel(seed, shape):
+    whole = np.random.default_rng(seed).normal(size=shape)
+    inputs, outputs = shape[-2:]
+
+    across = SingularValues.of(spatial_matrix(whole))
+    factors = across.factors(len(across.values))
+    down, behind = spatial_kernels(*factors, shape)
+    core, last = channel_kernels(
+        *SingularValues.of(channel_matrix(whole)).factors(min(math.prod(shape[:-1]), outputs)),
+        shape,
+    )
+
+    np.testing.assert_allclose(spatial_product(*factors, shape), whole, atol=ROUNDING)
+    assert down.shape[:-1] == (shape[0], *(1 for _ in shape[1:-2]), inputs)
+    assert behind.shape[:-2] == (1, *shape[1:-2])
+    assert behind.shape[-1] == outputs
+    np.testing.assert_allclose(core @ last.reshape(last.shape[-2:]), whole, atol=ROUNDING)
+    assert last.ndim == core.ndim == len(shape)
+    np.testing.assert_allclose(
+        tucker_product(*Tucker.of(whole).factors((inputs, outputs))), whole, atol=ROUNDING
+    )
+
+
+@given(SEEDS, SHAPES, st.floats(0.05, 1.0))
+def test_no_ranks_keep_less_energy_than_they_tell(seed, shape, energy):
+    whole = np.random.default_rng(seed).normal(size=shape)
+    tucker = Tucker.of(whole)
+    ranks = tuple(int(axis[0]) + 1 for axis in np.nonzero(keeps(tucker.kept, energy)))
+    assert 1 - lost(whole, tucker_product(*tucker.factors(ranks))) >= energy - ROUNDING
+    values = SingularValues.of(spatial_matrix(whole))
+    factors = values.factors(rank_for_energy(values.kept, energy))
+    assert 1 - lost(whole, spatial_product(*factors, shape)) >= energy - ROUNDING
+
+
+def test_where_there_are_no_weights_no_rank_pays():
+    assert largest_paying_rank(0, 4) == largest_paying_rank(4, 0) == 0
 
 
 @given(SEEDS)

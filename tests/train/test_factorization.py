@@ -6,10 +6,13 @@ import pytest
 from keras import layers, ops
 
 from strop.core.errors import ModelError, ParameterError, UnknownNameError
+from strop.core.samples import Samples
 from strop.graph.keras_models import by_name, signature_of
 from strop.graph.macs import of_graph_def
 from strop.graph.quiet import quiet
-from strop.train.factorization import KINDS, factorize
+from strop.numerics.low_rank import SingularValues, spatial_matrix
+from strop.train.factorization import errors_against, factorize
+from strop.train.factors import KINDS
 from tests.models import settle, subclassed, transformer, two_in_two_out
 
 # Single precision after sums of some hundred products: relative to the largest answer.
@@ -279,19 +282,16 @@ def test_what_does_not_pay_is_left_alone_and_told():
     found = factorize(model, 0.95, exclude=["excluded"])
 
     assert found.layers == {}
-    unsuited = (
-        "factors are known for Dense, Embedding and Conv2D layers that the model itself calls"
-    )
     noise = found.left_alone.pop("noise")
     assert noise.startswith("keeping 95% of its energy takes ranks ")
     assert noise.endswith(" of 8 and 32, which saves too little")
     assert found.left_alone == {
-        "depthwise": unsuited,
+        "depthwise": "no factors of its class 'DepthwiseConv2D' are known",
         "grouped": "its channels are in 2 groups",
-        "wrapped/conv1d": unsuited,
+        "wrapped/conv1d": "code of the layer 'wrapped' calls it, where no others can be put",
         "constrained": "its kernel has a constraint, which factors would not keep",
         "frozen": "it is frozen (trainable=False)",
-        "own": unsuited,
+        "own": "no factors of its class 'Own' are known",
         "damaged": "its weights are not all finite",
         "thin": "its kernel, 32 x 1 as a matrix, is too small for any rank to pay",
         "excluded": "excluded, as 'excluded'",
@@ -336,21 +336,84 @@ def test_under_a_budget_the_layer_goes_first_that_loses_least():
 
 def test_under_a_budget_what_a_layer_costs_can_be_measured():
     model = two_layers()
-    tried = []
+    asked = []
 
-    def error_of(tried_model):
-        names = [layer.name for layer in tried_model.layers]
-        tried.append(names)
-        return 1.0 + 100.0 * (
-            "low_factor1" in names
-        )  # the answers hang on the layer that looks simple
+    def error_of(tried):
+        pairs = zip(tried.layers[-2:], model.layers, strict=True)
+        changed = [b.name for a, b in pairs if not np.array_equal(a.kernel, b.kernel)]
+        asked.append(changed)
+        # The answers hang on the layer that looks simple.
+        return 1.0 + 100.0 * ("low" in changed) + ("full" in changed)
 
     found = factorize(model, macs=0.7, error_of=error_of)
 
     assert list(found.layers) == ["full"]
-    assert tried == [
-        ["low", "full"], ["low_factor1", "low", "full"], ["low", "full_factor1", "full"],
-    ]  # fmt: skip
+    assert asked == [[]] + 3 * [["low"]] + 3 * [["full"]]
+
+
+def test_what_factors_cost_is_measured_with_the_kernel_that_they_are_together():
+    model = settle(
+        keras.Sequential(
+            [
+                keras.Input((10, 10, 6), name="x"),
+                layers.Conv2D(8, 3, activation="relu", name="conv"),
+                layers.Flatten(),
+                layers.Dense(12, name="y"),
+            ]
+        )
+    )
+    ours = errors_against(model, Samples({"x": drawn(model, 24)[0]}), signature_of(model))
+    tried = []
+
+    def error_of(other):
+        kernels = [np.array(layer.kernel) for layer in other.layers if hasattr(layer, "kernel")]
+        tried.append((ours(other), *kernels))
+        return tried[-1][0]
+
+    factorize(model, macs=0.6, kind="spatial", error_of=error_of)
+
+    assert tried.pop(0)[0] == 0.0
+    assert len(tried) == 6
+    for error, conv, dense in tried:
+        chosen, other = (
+            ("y", "conv") if np.array_equal(conv, model.layers[0].kernel) else ("conv", "y")
+        )
+        matrix = dense if chosen == "y" else spatial_matrix(conv)
+        whole = model.get_layer(chosen).kernel
+        whole = whole if chosen == "y" else spatial_matrix(np.array(whole))
+        rank = np.linalg.matrix_rank(matrix, tol=1e-4)
+        energy = SingularValues.of(whole).kept[rank - 1] - 1e-9
+        built = factorize(model, energy, kind="spatial", exclude=[other], margin=0.0)
+        assert built.layers[chosen].ranks == (rank,)
+        assert ours(built.model) == pytest.approx(error, rel=1e-3)
+
+
+def test_a_budget_measured_on_samples_errs_less_than_one_of_energy():
+    inputs = keras.Input((24,), name="x")
+    x = layers.Dense(48, activation="relu", name="first")(inputs)
+    x = layers.Dense(48, activation="relu", name="needed")(x)
+    unheard = layers.Dense(48, name="unheard")(x) * 1e-3
+    model = settle(keras.Model(inputs, layers.Dense(10, name="y")(x + unheard)))
+    signature = signature_of(model)
+    error_of = errors_against(model, Samples({"x": drawn(model, 64)[0]}), signature)
+
+    blind = factorize(model, macs=0.7, exclude=["y"])
+    seeing = factorize(model, macs=0.7, exclude=["y"], error_of=error_of)
+
+    assert "unheard" in seeing.layers
+    assert error_of(seeing.model) < 0.3 * error_of(blind.model)
+    macs = [sum(f.macs[0] - f.macs[1] for f in x.layers.values()) for x in (blind, seeing)]
+    assert min(macs) >= 0.3 * (24 * 48 + 2 * 48 * 48)
+
+
+def test_answers_that_are_no_numbers_are_the_worst():
+    model = two_layers()
+
+    def error_of(tried):
+        same = np.array_equal(tried.layers[-2].kernel, model.layers[0].kernel)
+        return 0.0 if same else float("nan")
+
+    assert list(factorize(model, macs=0.7, error_of=error_of).layers) == ["full"]
 
 
 def test_a_look_up_has_no_part_in_a_budget():
@@ -378,8 +441,7 @@ def test_a_budget_needs_known_sizes():
         factorize(model, macs=0.5)
     assert str(refused.value) == (
         "multiply-accumulates can't be counted where sizes are free, as those of 'conv' are.\n"
-        "Fix the sizes of the model's inputs, or choose ranks by energy.\n"
-        "  energy=0.9, macs=None"
+        "Fix the sizes of the model's inputs, or choose ranks by energy, without a budget."
     )
 
 

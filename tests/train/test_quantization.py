@@ -402,9 +402,9 @@ def test_excluded_layers_stay_in_float(original, exclude, left):
     assert name not in made.quantized
 
 
-def test_a_normalization_with_nothing_to_be_folded_into_stays_in_float(original):
+def test_a_normalization_of_what_is_in_float_stays_in_float(original):
     made = aware_of(original, exclude=("stem_conv",))
-    reason = "it stands behind no layer that it could be folded into"
+    reason = "what it is given is in float"
     assert made.left_in_float["stem_norm"] == reason
 
 

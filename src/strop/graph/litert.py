@@ -25,6 +25,7 @@ def to_litert(
     *,
     batch: int | None,
     configure: Callable[[Any], None] | None = None,
+    edit: Callable[[Any], None] | None = None,
 ) -> Binding:
     """Write `graph` as a flatbuffer of built-in operations at `path`; return how that spells the signature.
 
@@ -37,6 +38,7 @@ def to_litert(
         path: Where to write.
         batch: A batch size to fix; None leaves it free.
         configure: Sets up the `TFLiteConverter` before it converts; it is asked for inputs in the signature's order.
+        edit: Changes what it gave, in place: the flatbuffer as TensorFlow's reader of the schema has it.
 
     Raises:
         ConversionError: If inputs or outputs were lost on the way.
@@ -49,12 +51,17 @@ def to_litert(
     if configure:
         configure(converter)
     inputs, outputs = _arguments(signature.input_names), _arguments(signature.output_names)
-    path.write_bytes(_signed(converter.convert(), inputs, outputs))
+    path.write_bytes(_signed(converter.convert(), inputs, outputs, edit))
     return binding_by_names(path, inputs, outputs, batch=batch)
 
 
-def _signed(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """Return a flatbuffer with the names of its inputs and outputs, given in its own order, written into it.
+def _signed(
+    content: bytes,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    edit: Callable[[Any], None] | None,
+) -> bytes:
+    """Return a flatbuffer, edited, with the names of its inputs and outputs, given in its own order, written into it.
 
     Raises:
         ConversionError: If it has another number of them.
@@ -63,6 +70,8 @@ def _signed(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> by
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    if edit:
+        edit(model)
     graph = model.subgraphs[0]
     if (len(graph.inputs), len(graph.outputs)) != (len(inputs), len(outputs)):
         raise ConversionError(

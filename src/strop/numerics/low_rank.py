@@ -14,6 +14,8 @@ Or it is a product along both axes of channels, ``W_HWCK ≈ Σ_rs A_Cr·G_HWrs�
 *Compression of Deep Convolutional Neural Networks for Fast and Low Power Mobile Applications*, ICLR 2016,
 arXiv:1511.06530).
 
+Kernels may have one axis of space or three as well: H is the first, W stands for those that there are beside it.
+
 Energy is the sum of squares; shares of it are of the whole matrix's or kernel's. All is computed in double precision.
 """
 
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# H height, W width, C input channels, K output channels, R and S the ranks of these
+# H the first axis of space, W the others, C input channels, K output channels, R and S the ranks of these
 
 Floats = NDArray[np.float64]
 
@@ -100,7 +103,7 @@ class Tucker:
     def of(cls, kernel: NDArray[Any]) -> Tucker:
         """Return the higher-order singular vectors of a kernel, all of whose weights are finite."""
         kernel = np.asarray(kernel, np.float64)
-        return cls(kernel, _directions(kernel, 2), _directions(kernel, 3))
+        return cls(kernel, _directions(kernel, -2), _directions(kernel, -1))
 
     @functools.cached_property
     def kept(self) -> Floats:
@@ -108,15 +111,14 @@ class Tucker:
 
         It is that of the directions here: `factors` with iterations keeps as much or more.
         """
-        turned = np.einsum(
-            "hwck,cr,ks->hwrs", self.kernel, self.inputs, self.outputs, optimize=True
-        )
-        return _shares(np.square(turned).sum((0, 1)).cumsum(0).cumsum(1))
+        turned = _through(self.kernel, self.inputs) @ self.outputs
+        energies = np.square(turned).sum(tuple(range(turned.ndim - 2)))
+        return _shares(energies.cumsum(0).cumsum(1))
 
     def factors(
         self, ranks: tuple[int, int], iterations: int = 3
     ) -> tuple[Floats, Floats, Floats]:
-        """Return kernels for a 1 × 1 convolution, one of the kernel's own size, and a 1 × 1 one again.
+        """Return what convolutions of size 1, of the kernel's own size, and of size 1 again have for kernels.
 
         The truncated directions are improved in turn, each for what the other lets through, by higher-order orthogonal
         iteration (De Lathauwer, De Moor & Vandewalle, *On the best rank-1 and rank-(R₁, R₂, …, R_N) approximation of
@@ -132,9 +134,14 @@ class Tucker:
         """
         inputs, outputs = _leading(self.inputs, ranks[0]), _leading(self.outputs, ranks[1])
         for _ in range(iterations):
-            inputs = _leading(_directions(self.kernel @ outputs, 2), ranks[0])
-            outputs = _leading(_directions(_through(self.kernel, inputs), 3), ranks[1])
+            inputs = _leading(_directions(self.kernel @ outputs, -2), ranks[0])
+            outputs = _leading(_directions(_through(self.kernel, inputs), -1), ranks[1])
         return inputs, _through(self.kernel, inputs) @ outputs, outputs.T
+
+
+def tucker_product(inputs: Floats, core: Floats, outputs: Floats) -> Floats:
+    """Return the kernel of shape HWCK that the factors CR, HWRS and SK are together."""
+    return _through(core, inputs.T) @ outputs
 
 
 def channel_matrix(kernel: NDArray[Any]) -> Floats:
@@ -144,21 +151,26 @@ def channel_matrix(kernel: NDArray[Any]) -> Floats:
 
 
 def channel_kernels(left: Floats, right: Floats, shape: Sequence[int]) -> tuple[Floats, Floats]:
-    """Return factors of `channel_matrix` as kernels: one of the kernel's own size to R channels, and a 1 × 1 one.
+    """Return factors of `channel_matrix` as kernels: one of the kernel's own size to R channels, and one of size 1.
 
     Args:
         left: Of shape (H·W·C) × R.
         right: Of shape R × K.
         shape: The kernel's, HWCK.
     """
-    return left.reshape(*shape[:3], -1), right[None, None]
+    return left.reshape(*shape[:-1], -1), pointwise(right, len(shape))
+
+
+def pointwise(matrix: Floats, axes: int) -> Floats:
+    """Return a matrix, input by output channels, as a kernel of size 1 with so many axes, those of channels among them."""
+    return matrix.reshape((1,) * (axes - 2) + matrix.shape)
 
 
 def spatial_matrix(kernel: NDArray[Any]) -> Floats:
     """Return a kernel of shape HWCK as the matrix with rows (H, C) and columns (W, K)."""
-    height, width, inputs, outputs = kernel.shape
-    turned = np.asarray(kernel, np.float64).transpose(0, 2, 1, 3)
-    matrix: Floats = turned.reshape(height * inputs, width * outputs)
+    high, *wide, inputs, outputs = kernel.shape
+    turned = np.moveaxis(np.asarray(kernel, np.float64), -2, 1)
+    matrix: Floats = turned.reshape(high * inputs, math.prod(wide) * outputs)
     return matrix
 
 
@@ -170,10 +182,17 @@ def spatial_kernels(left: Floats, right: Floats, shape: Sequence[int]) -> tuple[
         right: Of shape R × (W·K).
         shape: The kernel's, HWCK.
     """
-    height, width, inputs, outputs = shape
-    down = left.reshape(height, 1, inputs, -1)
-    across = right.reshape(-1, width, outputs).swapaxes(0, 1)[None]
+    high, *wide, inputs, outputs = shape
+    down = left.reshape(high, *(1 for _ in wide), inputs, -1)
+    across = np.moveaxis(right.reshape(-1, *wide, outputs), 0, -2)[None]
     return down, across
+
+
+def spatial_product(left: Floats, right: Floats, shape: Sequence[int]) -> Floats:
+    """Return the kernel of shape HWCK that factors of `spatial_matrix` are together; arguments as for `spatial_kernels`."""
+    high, *wide, inputs, outputs = shape
+    turned = (left @ right).reshape(high, inputs, *wide, outputs)
+    return np.moveaxis(turned, 1, -2)
 
 
 def largest_paying_rank(rows: int, columns: int, margin: float = 0.0) -> int:
@@ -192,6 +211,8 @@ def largest_paying_rank(rows: int, columns: int, margin: float = 0.0) -> int:
     """
     entries = rows * columns
     # Not (1 − margin)·m·n: (1 − 0.8)·400 is a little less than 80.
+    if not entries:
+        return 0
     return min(int(entries - margin * entries), entries - 1) // (rows + columns)
 
 
@@ -302,6 +323,6 @@ def _leading(directions: Floats, rank: int) -> Floats:
 
 
 def _through(kernel: Floats, inputs: Floats) -> Floats:
-    """Return the kernel of shape HWRK behind a 1 × 1 convolution to the directions `inputs`, CR."""
-    turned: Floats = np.swapaxes(np.swapaxes(kernel, 2, 3) @ inputs, 2, 3)
+    """Return the kernel of shape HWRK behind a convolution of size 1 to the directions `inputs`, CR."""
+    turned: Floats = np.swapaxes(np.swapaxes(kernel, -1, -2) @ inputs, -1, -2)
     return turned

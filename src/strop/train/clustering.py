@@ -114,13 +114,11 @@ def keep_clusters(
     kernels, left = kernels_of(model, exclude)
     shared = []
     for kernel in kernels:
-        axes = _axes_of_clusters(kernel, most)
-        if axes is None:
+        found = SharedValues.equal(kernel, most, keeps_zeros=preserve_sparsity)
+        if found is None:
             left[kernel.layer] = f"{kernel.variable.name}: its weights share no values"
-            continue
-        found = clusters_of(kernel.weights, channel_axes=axes)
-        count = distinct_values(kernel.weights, channel_axes=axes)
-        shared.append(_Shared(kernel, found, count, axes, keeps_zeros=preserve_sparsity))
+        else:
+            shared.append(found)
     return KeptClusters(shared, left)
 
 
@@ -134,7 +132,7 @@ class _Sharing(keras.callbacks.Callback):  # type: ignore[misc]
         left_alone: The layers with weights that are not, with the reason.
     """
 
-    def __init__(self, shared: Sequence[_Shared], left_alone: Mapping[str, str]) -> None:
+    def __init__(self, shared: Sequence[SharedValues], left_alone: Mapping[str, str]) -> None:
         super().__init__()
         self.kernels = tuple(one.kernel for one in shared)
         self.left_alone = dict(left_alone)
@@ -246,27 +244,18 @@ class Clustering(_Sharing):
             raise ParameterError("\n".join(mistakes))
         kernels, left = _large_enough(clusters, per_channel, *kernels_of(model, exclude))
         _refuse_infinite(kernels)
-        shared = []
-        for kernel in kernels:
-            axes = _channel_axes(kernel) if per_channel else ()
-            found = clustered(
-                kernel.weights,
+        shared = [
+            SharedValues.clustered(
+                kernel,
                 clusters,
                 initialization=initialization,
-                channel_axes=axes,
-                preserve_zeros=preserve_sparsity,
+                channel_axes=_channel_axes(kernel) if per_channel else (),
+                keeps_zeros=preserve_sparsity,
+                remembers=renew_every is not None,
                 seed=seed,
             )
-            shared.append(
-                _Shared(
-                    kernel,
-                    found,
-                    clusters,
-                    axes,
-                    keeps_zeros=preserve_sparsity,
-                    remembers=renew_every is not None,
-                )
-            )
+            for kernel in kernels
+        ]
         for one in shared:
             one.write(one.clusters)
         super().__init__(shared, left)
@@ -325,7 +314,7 @@ def _unspent(constraint: Any) -> Any:
     return constraint
 
 
-class _Shared:
+class SharedValues:
     """The clusters of a kernel.
 
     Each channel has room for as many clusters as it may have at most, so that the compiled step stays as it is where
@@ -359,6 +348,53 @@ class _Shared:
         self._is_zero = _variable(np.zeros(self._room), "bool", "is_zero")
         self._apart = _variable(np.zeros(size), "float32", "apart") if remembers else None
         self._put(clusters)
+
+    @classmethod
+    def clustered(
+        cls,
+        kernel: Kernel,
+        most: int,
+        *,
+        initialization: str = "kmeans_plus_plus",
+        channel_axes: Sequence[int] = (),
+        keeps_zeros: bool = True,
+        remembers: bool = False,
+        seed: int = 0,
+    ) -> SharedValues:
+        """Return the clusters found for a kernel's weights, which are left as they are; `write` gives them the values.
+
+        Args:
+            kernel: One with enough weights, all of them finite.
+            most: Most values, in each channel where there are channels.
+            initialization: Where the values are sought first; see `strop.numerics.clustering.INITIALIZATIONS`.
+            channel_axes: The axes that number the channels; none for all weights together.
+            keeps_zeros: Whether zeros stay zeros.
+            remembers: Whether `renew` is to be possible.
+            seed: For what is drawn.
+        """
+        found = clustered(
+            kernel.weights,
+            most,
+            initialization=initialization,
+            channel_axes=channel_axes,
+            preserve_zeros=keeps_zeros,
+            seed=seed,
+        )
+        return cls(
+            kernel, found, most, channel_axes, keeps_zeros=keeps_zeros, remembers=remembers
+        )
+
+    @classmethod
+    def equal(
+        cls, kernel: Kernel, most: int = 256, *, keeps_zeros: bool = True
+    ) -> SharedValues | None:
+        """Return the clusters that a kernel's weights are in already; None where they share no values, as in `keep_clusters`."""
+        axes = _axes_of_clusters(kernel, most)
+        if axes is None:
+            return None
+        found = clusters_of(kernel.weights, channel_axes=axes)
+        count = distinct_values(kernel.weights, channel_axes=axes)
+        return cls(kernel, found, count, axes, keeps_zeros=keeps_zeros)
 
     def hold(self) -> None:
         """Put the clusters around the variable's constraint."""
@@ -436,14 +472,14 @@ class _Shared:
 
     def _step(self, weights: Any) -> Any:
         """Return what the optimizer made of the weights as the means of their clusters, within the compiled step."""
-        shared = self._projected(weights)
+        shared = self.project(weights)
         if self._apart is not None:
             moved = ops.cast(ops.reshape(weights - shared, (-1,)), "float32")
             self._apart.assign(self._apart + moved)
         return shared
 
-    def _projected(self, weights: Any) -> Any:
-        """Return weights as the means of their clusters."""
+    def project(self, weights: Any) -> Any:
+        """Return weights as the means of their clusters, also within a compiled step."""
         # Not the sums of the weights: a hundred thousand equal floats added up and divided again are another float,
         # and that at each step. What is summed here is how far they are from one of them, which the step made small.
         dtype = keras.backend.standardize_dtype(weights.dtype)

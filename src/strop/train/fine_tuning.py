@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from strop.core.samples import Samples
 from strop.core.signature import Signature
 from strop.graph.keras_models import arranged, outputs_of
-from strop.train.losses import Kind, distillation_loss, kind_of, task_loss
+from strop.train.losses import TEMPERATURE, Kind, distillation_loss, kind_of, task_loss
 
 _LEARNING_RATE = 1e-3
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
@@ -103,28 +103,13 @@ def fine_tune(
     Raises:
         ValueError: If there is nothing to be taught by, or there are too few samples.
     """
-    if len(samples) < _LEAST_SAMPLES:
-        raise ValueError(
-            f"expected at least {_LEAST_SAMPLES} samples to train on, got {len(samples)}"
-        )
-    if teacher is None and not samples.targets:
-        raise ValueError("expected targets or a teacher to train by; there is neither")
     keras.utils.set_random_seed(seed)
     compiled = model if compiled is None else compiled
-    lessons = _lessons(model, samples, signature, teacher, compiled, settings)
-    taught = _Taught(model, signature, lessons)
-    taught([ops.convert_to_tensor(array[:1]) for array in lessons.taught[0]])  # builds it
-    steps = math.ceil(len(lessons.taught[0][0]) / settings.batch_size) * settings.epochs
-    taught.compile(optimizer=_optimizer(compiled, settings, steps))
-    watch = _Watch(model, settings.patience, steps, keep_from, is_enough, report)
-    also = [keras.callbacks.BackupAndRestore(backup)] if backup else []
-    taught.fit(
-        *lessons.taught, validation_data=lessons.held_out, validation_batch_size=_ANSWERED_AT_ONCE,
-        batch_size=settings.batch_size, epochs=settings.epochs, verbose=0,
-        callbacks=[*callbacks, watch, *also],
+    lessons = lessons_of(model, samples, signature, settings, teacher=teacher, compiled=compiled)
+    return teach(
+        Taught(model, signature, lessons), settings,
+        compiled=compiled, callbacks=callbacks, is_enough=is_enough, keep_from=keep_from, backup=backup, report=report,
     )  # fmt: skip
-    watch.restore()
-    return FineTuned(tuple(watch.losses), watch.best, lessons.spelled(), watch.has_diverged)
 
 
 def answers_of(model: Any, samples: Samples, signature: Signature) -> list[NDArray[Any]]:
@@ -141,7 +126,7 @@ def answers_of(model: Any, samples: Samples, signature: Signature) -> list[NDArr
 
 
 @dataclass(frozen=True)
-class _Lessons:
+class Lessons:
     """Samples with all that a model is taught by, those held out apart.
 
     Attributes:
@@ -150,6 +135,7 @@ class _Lessons:
         kinds: What each output's numbers are, by its place.
         losses: The task's, by the place of the outputs that have targets.
         teacher_share: Of the loss, where there are both; 0 without a teacher.
+        temperature: Of the teacher's answers about classes, as in `strop.train.losses.distillation_loss`.
     """
 
     taught: tuple[list[Any], dict[str, Any]]
@@ -157,6 +143,7 @@ class _Lessons:
     kinds: tuple[Kind, ...]
     losses: Mapping[int, Any]
     teacher_share: float
+    temperature: float = TEMPERATURE
 
     def loss(self, outputs: Sequence[Any], wanted: Mapping[str, Any]) -> Any:
         """Return the loss of a batch: of each output by its target, by its teacher, or by both."""
@@ -168,7 +155,8 @@ class _Lessons:
                 total += (1 - share) * ops.mean(task(wanted[_target(place)], output))
             if _answer(place) in wanted:
                 answer = ops.cast(wanted[_answer(place)], output.dtype)
-                total += share * distillation_loss(self.kinds[place], output, answer)
+                kind, temperature = self.kinds[place], self.temperature
+                total += share * distillation_loss(kind, output, answer, temperature=temperature)
         return total
 
     def spelled(self) -> str:
@@ -182,14 +170,36 @@ class _Lessons:
         )
 
 
-def _lessons(
+def lessons_of(
     model: Any,
     samples: Samples,
     signature: Signature,
-    teacher: Any,
-    compiled: Any,
     settings: FineTuning,
-) -> _Lessons:
+    *,
+    teacher: Any = None,
+    compiled: Any = None,
+    temperature: float = TEMPERATURE,
+) -> Lessons:
+    """Return what `model` is taught by; the teacher answers all samples, once.
+
+    Args:
+        model: As of `fine_tune`, like what follows.
+        samples: The train split.
+        signature: The model's.
+        settings: How to teach.
+        teacher: What teaches it; None for nobody.
+        compiled: The model whose loss is taken, where it has one.
+        temperature: Of the teacher's answers about classes.
+
+    Raises:
+        ValueError: If there is nothing to be taught by, or there are too few samples.
+    """
+    if len(samples) < _LEAST_SAMPLES:
+        raise ValueError(
+            f"expected at least {_LEAST_SAMPLES} samples to train on, got {len(samples)}"
+        )
+    if teacher is None and not samples.targets:
+        raise ValueError("expected targets or a teacher to train by; there is neither")
     answers = answers_of(model if teacher is None else teacher, samples, signature)
     targets = {
         place: np.asarray(samples.targets[name])
@@ -216,7 +226,9 @@ def _lessons(
         }
 
     share = settings.teacher_share if teacher is not None else 0.0
-    return _Lessons(part(slice(0, cut)), part(slice(cut, None)), kinds, losses, share)
+    return Lessons(
+        part(slice(0, cut)), part(slice(cut, None)), kinds, losses, share, temperature
+    )  # fmt: skip
 
 
 def _target(place: int) -> str:
@@ -227,18 +239,26 @@ def _answer(place: int) -> str:
     return f"answer_{place}"
 
 
-class _Taught(keras.Model):  # type: ignore[misc]
-    """A model under a loss that is not its own; the weights are the model's."""
+class Taught(keras.Model):  # type: ignore[misc]
+    """A model under a loss that is not its own; the weights are the model's.
 
-    def __init__(self, model: Any, signature: Signature, lessons: _Lessons) -> None:
+    Attributes:
+        student: The model.
+        lessons: What it is taught by.
+    """
+
+    def __init__(self, model: Any, signature: Signature, lessons: Lessons) -> None:
         super().__init__(name="taught")
-        self.student, self._signature, self._lessons = model, signature, lessons
+        self.student, self.signature, self.lessons = model, signature, lessons
 
     def call(self, inputs: Any, training: bool = False) -> list[Any]:
         """Return the model's outputs in the signature's order."""
-        tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-        given = arranged(self.student, tensors, self._signature)
-        return outputs_of(self.student(given, training=training), self._signature)
+        given = arranged(self.student, self.tensors(inputs), self.signature)
+        return outputs_of(self.student(given, training=training), self.signature)
+
+    def tensors(self, inputs: Any) -> list[Any]:
+        """Return a batch as it comes as a list in the signature's order."""
+        return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
 
     def compute_loss(
         self,
@@ -249,7 +269,45 @@ class _Taught(keras.Model):  # type: ignore[misc]
         training: bool = True,
     ) -> Any:
         """Return the lessons' loss, with what the model's own layers add to it."""
-        return self._lessons.loss(y_pred, y) + sum(self.student.losses)
+        return self.lessons.loss(y_pred, y) + sum(self.student.losses)
+
+
+def teach(
+    taught: Taught,
+    settings: FineTuning,
+    *,
+    compiled: Any,
+    callbacks: Sequence[Any] = (),
+    is_enough: Callable[[], bool] | None = None,
+    keep_from: int = 0,
+    backup: Path | None = None,
+    report: Report = lambda fraction, note: None,
+) -> FineTuned:
+    """Carry out the lessons; the student ends with the weights that did best on what is held out.
+
+    Args:
+        taught: The model with its lessons.
+        settings: How to teach.
+        compiled: The `keras.Model` whose optimizer is taken, where it has one.
+        callbacks: As of `fine_tune`, like what follows.
+        is_enough: Asked after each epoch that counts.
+        keep_from: The first epoch whose weights may be kept.
+        backup: A folder to go on from after an interruption.
+        report: Told what share is done.
+    """
+    lessons = taught.lessons
+    taught([ops.convert_to_tensor(array[:1]) for array in lessons.taught[0]])  # builds it
+    steps = math.ceil(len(lessons.taught[0][0]) / settings.batch_size) * settings.epochs
+    taught.compile(optimizer=_optimizer(compiled, settings, steps))
+    watch = _Watch(taught.student, settings.patience, steps, keep_from, is_enough, report)
+    also = [keras.callbacks.BackupAndRestore(backup)] if backup else []
+    taught.fit(
+        *lessons.taught, validation_data=lessons.held_out, validation_batch_size=_ANSWERED_AT_ONCE,
+        batch_size=settings.batch_size, epochs=settings.epochs, verbose=0,
+        callbacks=[*callbacks, watch, *also],
+    )  # fmt: skip
+    watch.restore()
+    return FineTuned(tuple(watch.losses), watch.best, lessons.spelled(), watch.has_diverged)
 
 
 def _compiled_losses(model: Any, count: int) -> list[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-_TEMPERATURE = 2.0
+TEMPERATURE = 2.0  # of classes, for fine-tuning
 _LEAST = 1e-7  # probabilities below count as this, so that their logarithm is finite
 
 
@@ -55,10 +55,12 @@ def task_loss(kind: Kind, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
     return keras.losses.MeanSquaredError()
 
 
-def distillation_loss(kind: Kind, student: Any, teacher: Any) -> Any:
+def distillation_loss(
+    kind: Kind, student: Any, teacher: Any, *, temperature: float = TEMPERATURE
+) -> Any:
     """Return how far a student's answers are from its teacher's, a number.
 
-    For classes it is the divergence KL(teacher ‖ student) at temperature 2, times the temperature's square, so that
+    For classes it is the divergence KL(teacher ‖ student) at a temperature, times the temperature's square, so that
     its gradients are of the size of the task's; for probabilities the cross-entropy; for numbers the squared error
     over the teacher's variance.
 
@@ -66,24 +68,30 @@ def distillation_loss(kind: Kind, student: Any, teacher: Any) -> Any:
         kind: What the answers are.
         student: The student's, of any shape.
         teacher: The teacher's, of the same.
+        temperature: What the logits of classes are divided by before their softmax: the higher, the more the unlikely
+            classes count.
 
     References:
         Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural Network*, 2015, section 2.
     """
     if kind in (Kind.PROBABILITIES, Kind.LOGITS):
-        wanted, given = (_log_softened(kind, answers) for answers in (teacher, student))
+        wanted, given = (
+            ops.log_softmax(logits_of(kind, answers) / temperature, axis=-1)
+            for answers in (teacher, student)
+        )
         divergence = ops.sum(ops.exp(wanted) * (wanted - given), axis=-1)
-        return _TEMPERATURE**2 * ops.mean(divergence)
+        return temperature**2 * ops.mean(divergence)
     if kind is Kind.PROBABILITY:
         given = ops.clip(student, _LEAST, 1 - _LEAST)
         return -ops.mean(teacher * ops.log(given) + (1 - teacher) * ops.log(1 - given))
     return ops.mean(ops.square(student - teacher)) / (ops.var(teacher) + _LEAST)
 
 
-def _log_softened(kind: Kind, answers: Any) -> Any:
-    if kind is Kind.PROBABILITIES:  # whose logarithms are logits but for a constant
-        answers = ops.log(ops.clip(answers, _LEAST, 1.0))
-    return ops.log_softmax(answers / _TEMPERATURE, axis=-1)
+def logits_of(kind: Kind, answers: Any) -> Any:
+    """Return answers about classes as logits, those of probabilities but for a constant."""
+    if kind is Kind.PROBABILITIES:
+        return ops.log(ops.clip(answers, _LEAST, 1.0))
+    return answers
 
 
 def _say_classes(targets: NDArray[Any], answers: NDArray[Any]) -> bool:

@@ -28,6 +28,7 @@ from strop.numerics.grids import (
     bounded,
     grid_for_range,
     largest_code,
+    short,
     steps_of_least_error,
     steps_of_weights,
     symmetric_grid,
@@ -46,7 +47,8 @@ _PLAIN_BITS = 8  # at which steps that fit the largest weight are as good as any
 class FakeQuantize(keras.layers.Layer):  # type: ignore[misc]
     """Round tensors to the codes of one grid, whose range follows what the tensors hold in training.
 
-    Several tensors given as a list share the range, as those do that are about to be joined.
+    Several tensors given as a list share the range, as those do that are about to be joined. Above 8 bits the range
+    lies evenly about zero, as integer kernels of that width want it.
     """
 
     def __init__(
@@ -91,18 +93,24 @@ class FakeQuantize(keras.layers.Layer):  # type: ignore[misc]
             self.stretch = None
         self.built = True
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Return the inputs rounded; in training, let the range follow them."""
+    def call(self, inputs: Any, training: bool = False, follows: bool = True) -> Any:
+        """Return the inputs rounded; in training, let the range follow them.
+
+        Args:
+            inputs: A tensor, or a list of them.
+            training: Whether the model is being trained.
+            follows: Whether the range follows these inputs; not those that were computed of others on the same grid.
+        """
         tensors = [
             ops.cast(tensor, "float32")
             for tensor in (inputs if isinstance(inputs, list | tuple) else [inputs])
         ]
-        if self._seen is not None:
-            self._seen.append(tuple(map(float, _range_of(tensors))))  # type: ignore[arg-type]
-        else:
-            if training and not self.fixed:
+        if self._seen is None:
+            if training and follows and not self.fixed:
                 self._follow(tensors)
             tensors = [self._rounded(tensor, training) for tensor in tensors]
+        elif follows:
+            self._seen.append(tuple(map(float, _range_of(tensors))))  # type: ignore[arg-type]
         return tensors if isinstance(inputs, list | tuple) else tensors[0]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -162,7 +170,11 @@ class FakeQuantize(keras.layers.Layer):  # type: ignore[misc]
         if self.stretch is not None:
             factors = ops.exp(ops.convert_to_tensor(self.stretch))
             low, high = low * factors[0], high * factors[1]
-        return low, ops.maximum(high, low + _LEAST_RANGE)
+        if self.bits <= _PLAIN_BITS:
+            return low, ops.maximum(high, low + _LEAST_RANGE)
+        most = largest_code(self.bits)
+        step = ops.maximum(ops.maximum(-low, high), _LEAST_RANGE) / most
+        return -(most + 1) * step, most * step
 
     def _rounded(self, tensor: Any, training: bool) -> Any:
         # As numbers, fixed ends are constants of the graph, which is what converters look for.
@@ -316,6 +328,7 @@ class QuantizedLayer(keras.layers.Layer):  # type: ignore[misc]
         codes = np.where(
             wider > steps, symmetric_grid(wider, bits=self.bits).encode(kernel), codes
         )
+        wider = short(wider)
         made = QuantizedLayer(
             _rebuilt(self.layer, codes * wider, bias), bits=self.bits, is_settled=True, name=name
         )
@@ -376,23 +389,23 @@ class QuantizedLayer(keras.layers.Layer):  # type: ignore[misc]
         )[0]
 
     def _normalized(self, outputs: Any, training: bool) -> Any:
-        done = self.normalization
-        if not (training and done.trainable):
-            return done(outputs, training=False)
-        axes = [
-            axis for axis in range(len(outputs.shape)) if axis != done.axis % len(outputs.shape)
-        ]
-        settled, rate = self.are_statistics_settled, 1 - done.momentum
-        used = []
-        for moving, of_batch in zip(
-            (done.moving_mean, done.moving_variance), ops.moments(outputs, axes), strict=True
-        ):
-            kept = ops.convert_to_tensor(moving)
-            moving.assign(kept + (1 - settled) * rate * (ops.stop_gradient(of_batch) - kept))
-            used.append(ops.where(settled > 0, kept, of_batch))
+        done, rank = self.normalization, len(outputs.shape)
+        is_first = getattr(self.layer, "data_format", "") == "channels_first"
+        channels = 1 if is_first else rank - 1
+        statistics = done.moving_mean, done.moving_variance
+        used = list(map(ops.convert_to_tensor, statistics))
+        if training and done.trainable:
+            of_batch = ops.moments(outputs, [axis for axis in range(rank) if axis != channels])
+            used = [self._followed(*pair) for pair in zip(statistics, used, of_batch, strict=True)]
         return ops.batch_normalization(
-            outputs, *used, done.axis, done.beta, done.gamma, done.epsilon
+            outputs, *used, channels, done.beta, done.gamma, done.epsilon
         )
+
+    def _followed(self, moving: Any, kept: Any, of_batch: Any) -> Any:
+        """Return what to normalize by in training, and let a moving statistic follow it, until it is settled."""
+        settled, rate = self.are_statistics_settled, 1 - self.normalization.momentum
+        moving.assign(kept + (1 - settled) * rate * (ops.stop_gradient(of_batch) - kept))
+        return ops.where(settled > 0, kept, of_batch)
 
 
 def channel_axes_of(layer: Any) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 """A Keras file is factored and taught again, and what comes of it is a Keras file like any other."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from strop.core.samples import Samples
 from strop.graph.keras_files import opened
 from strop.graph.keras_models import signature_of
 from strop.graph.quiet import quiet
+from strop.passes.convert.graph_def import Freeze
+from strop.passes.convert.litert import ConvertToLiteRT
+from strop.passes.convert.openvino import ConvertToOpenVINO
 from strop.passes.factorize.low_rank import FactorizeLowRank
 from tests.passes.convert.conftest import Teaching, Workshop
 
@@ -110,7 +115,62 @@ def test_training_that_diverges_is_no_model(source):
     assert "  learning_rate = 1e+38" in str(failed.value)
 
 
-@pytest.mark.parametrize("settings", [{"energy": 0.0}, {"energy": 1.1}, {"kind": "cp"}])
+@pytest.mark.parametrize(
+    "settings", [{"energy": 0.0}, {"energy": 1.1}, {"kind": "cp"}, {"macs": 0.0}, {"macs": 1.5}]
+)
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ParameterError):
         FactorizeLowRank(**settings)
+
+
+class Ranking(Teaching):
+    """A context with samples to rank by."""
+
+    @property
+    def calibration(self):
+        return self.samples
+
+
+def test_under_a_budget_those_layers_give_that_the_answers_need_least(source):
+    workshop, model = source
+    x, y = drawn(64)
+    context = Ranking(workshop.new(), original=model, samples=Samples({"image": x}, {"kind": y}))
+    with quiet():
+        found = FactorizeLowRank(macs=0.6, epochs=0, exclude=("kind",)).apply(model, context)
+    conv, hidden = opened(model).get_layer("conv"), opened(model).get_layer("hidden")
+    now = 16 * conv.kernel.shape.num_elements() + hidden.kernel.shape.num_elements()
+    left = sum(
+        layer.kernel.shape.num_elements() * (math.prod(layer.output.shape[1:-1]) or 1)
+        for layer in opened(found).layers
+        if hasattr(layer, "kernel") and layer.name != "kind"
+    )
+    assert left <= 0.6 * now
+    assert found.facts["ranks"]
+
+
+def test_a_budget_out_of_reach_is_refused(source):
+    workshop, model = source
+    context = Ranking(workshop.new(), original=model, samples=Samples({"image": drawn(8)[0]}))
+    with quiet(), pytest.raises(ParameterError, match="can't be reached"):
+        FactorizeLowRank(macs=0.01, epochs=0).apply(model, context)
+
+
+def test_the_same_seed_gives_the_same_model(source):
+    one, other = (factored(source, epochs=1) for _ in range(2))
+    for first, second in zip(opened(one).get_weights(), opened(other).get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("kind", ["tucker", "spatial"])
+def test_what_comes_of_it_is_cloned_and_converted_like_any_model(source, kind):
+    workshop, _ = source
+    made = factored(source, epochs=0, kind=kind)
+    live = opened(made)
+    clone = keras.models.clone_model(live)
+    clone.set_weights(live.get_weights())
+    x, _ = drawn(3)
+    np.testing.assert_allclose(clone(x), live(x), atol=1e-6)
+    with quiet():
+        frozen = workshop.apply(made, Freeze())
+        for convert, runtime in ((ConvertToLiteRT, "litert"), (ConvertToOpenVINO, "openvino")):
+            workshop.assert_answers_alike(made, workshop.apply(frozen, convert()), runtime)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 from strop.core.contracts import LITERT, TENSORFLOW, Context, Exactness, Pass, Unchanged
@@ -45,10 +48,9 @@ class ConvertToLiteRT(Pass):
         path = context.workspace / "model.tflite"
         with quiet():
             try:
-                binding = to_litert(
-                    frozen_of(model), model.signature, path, batch=batch,
-                    configure=_in_integers if _is_taught(model) else None,
-                )  # fmt: skip
+                graph, is_taught = frozen_of(model), _is_taught(model)
+                special = _in_integers(graph.definition) if is_taught else {}
+                binding = to_litert(graph, model.signature, path, batch=batch, **special)
             except ConversionError:
                 raise
             # The converter lets errors of every kind through.
@@ -56,7 +58,8 @@ class ConvertToLiteRT(Pass):
                 if "TensorListReserve" in str(error):
                     raise ConversionError(_LOOP) from error
                 raise refusal_of("the LiteRT converter", error, model, "litert") from error
-        return model.derive(self, Form.LITERT, path, binding)
+        told = {"left_in_float": _left_in_float(model, path)} if is_taught else {}
+        return model.derive(self, Form.LITERT, path, binding, **told)
 
 
 def _is_taught(model: Model) -> bool:
@@ -64,7 +67,44 @@ def _is_taught(model: Model) -> bool:
     return any("quantize.aware" in step for step in model.lineage)
 
 
-def _in_integers(converter: Any) -> None:
-    import tensorflow as tf
+def _in_integers(definition: Any) -> dict[str, Callable[[Any], None]]:
+    """Make a taught graph ready, in place; return how to set up the converter, and what to do to what it gives."""
+    from strop.graph.coded_weights import (
+        coded_weights_of,
+        narrow,
+        roundings_of,
+        wall_off,
+        write_decoded,
+    )
+    from strop.graph.litert_taught import put_right
 
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    kernels, roundings = coded_weights_of(definition), roundings_of(definition)
+    wall_off(definition)
+    write_decoded(definition)
+    narrow(definition)
+
+    def configure(converter: Any) -> None:
+        import tensorflow as tf
+
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+    return {"configure": configure, "edit": lambda made: put_right(made, kernels, roundings)}
+
+
+def _left_in_float(model: Model, path: Path) -> dict[str, str]:
+    """Return what was taught in float, and layers that the engine has no integer kernel for, with the reason."""
+    from strop.graph.litert_quantizing import left_in_float
+
+    told = dict(model.facts.get("left_in_float", {}))
+    found = left_in_float(path, (), reason="LiteRT has no integer kernel for it")
+    return told | {
+        name: reason for name, reason in found.items() if not any(map(_within(name), told))
+    }
+
+
+def _within(tensor: str) -> Callable[[str], bool]:
+    """Return what says whether a layer is the one that gives a tensor, by name; each call has a number behind it."""
+    parts = tensor.split("/")
+    return lambda layer: any(
+        re.fullmatch(rf"{re.escape(layer.split('/')[-1])}(_\d+)?", part) for part in parts
+    )

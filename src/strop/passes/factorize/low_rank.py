@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from strop.core.contracts import Context, Unchanged
-from strop.core.errors import ParameterError
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
 from strop.passes import TaughtPass
@@ -64,10 +63,7 @@ class FactorizeLowRank(TaughtPass):
 
         keras.utils.set_random_seed(context.seed)  # layers are made anew, some with seeds
         original = opened(model, compiled=True)
-        try:
-            found = self._factorized(original, model, context)
-        except ParameterError as error:  # the budget is none for this model
-            return Unchanged(str(error).splitlines()[0].removesuffix("."))
+        found = self._factorized(original, model, context)
         if not found.layers:
             left = [f"{name}: {reason}" for name, reason in found.left_alone.items()]
             return Unchanged("; ".join(["there is no layer whose factors would pay", *left]))

@@ -19,7 +19,7 @@ class QuantizeAware(TaughtPass):
     """Round weights and what goes between layers to integer codes, and teach the model to do with that.
 
     It is taught by data and by what the original answers; zeros and clusters of weights stay what they are. What comes
-    of it is a frozen graph with the ranges in it, of which LiteRT and OpenVINO make integer models.
+    of it is a frozen graph with the ranges in it, of which LiteRT, OpenVINO and ONNX Runtime make integer models.
 
     Before:  x ── Conv2D(W) ── BatchNormalization ── ReLU ── y
     After:   x ── FakeQuant ── Conv2D(FakeQuant(s·W)) ── ReLU ── FakeQuant ── y      with s = γ / √(σ² + ε)
@@ -35,6 +35,11 @@ class QuantizeAware(TaughtPass):
         search=(8, 4),
         seldom=True,
         doc="width of a weight's code; engines compute with 8, of which 4 take half the room, zipped",
+    )
+    activation_bits: int = parameter(
+        8,
+        choices=(8, 16),
+        doc="width of an activation's code; for 16 LiteRT alone has kernels, slower ones than for 8",
     )
     ranges: str = parameter(
         "moving_average",
@@ -52,6 +57,7 @@ class QuantizeAware(TaughtPass):
         """Return the frozen graph, with ranges, of the model as it was taught."""
         import keras
 
+        from strop.graph.coded_weights import keep_codes
         from strop.graph.frozen import freeze
         from strop.graph.keras_files import opened
         from strop.graph.keras_models import by_name
@@ -60,7 +66,7 @@ class QuantizeAware(TaughtPass):
         keras.utils.set_random_seed(context.seed)  # layers are made anew, some with seeds
         live = opened(model, compiled=True)
         settings = Quantization(
-            weight_bits=self.weight_bits, ranges=self.ranges, exclude=self.exclude
+            self.weight_bits, self.activation_bits, self.ranges, exclude=self.exclude
         )
         aware = quantization_aware(live, settings)
         if not aware.quantized:
@@ -69,27 +75,24 @@ class QuantizeAware(TaughtPass):
         aware.calibrate(context.training.head(_CALIBRATION_SAMPLES), model.signature)
         told = {}
         if self.epochs:
-            callbacks = [*aware.callbacks, *_keeping(aware.model, model)]
+            callbacks = [*aware.callbacks, *aware.keeping()]
             told = self.teach(aware.model, model, context, callbacks=callbacks)
         finished = aware.finished()
+        sparsity, clusters = aware.counted(finished)
         frozen = freeze(
             lambda *tensors: by_name(finished, tensors, model.signature), model.signature
         )
+        keep_codes(frozen.definition)
         path = context.workspace / "model.pb"
         path.write_bytes(frozen.definition.SerializeToString(deterministic=True))
         binding = Binding.plain(model.signature, frozen.inputs, frozen.outputs)
-        left_in_float = dict(aware.left_in_float)
-        return model.derive(self, Form.GRAPH_DEF, path, binding, left_in_float=left_in_float, **told)
+        return model.derive(
+            self, Form.GRAPH_DEF, path, binding,
+            left_in_float=dict(aware.left_in_float), **_counts(sparsity, clusters), **told,
+        )  # fmt: skip
 
 
-def _keeping(live: Any, model: Model) -> list[Any]:
-    """Return what keeps the zeros and the clusters of a model that was pruned or clustered before."""
-    from strop.train.clustering import keep_clusters
-    from strop.train.pruning import keep_zeros
-
-    kept = []
-    if model.facts.get("sparsity"):
-        kept.append(keep_zeros(live))
-    if model.facts.get("clusters"):
-        kept.append(keep_clusters(live))
-    return kept
+def _counts(sparsity: dict[str, float], clusters: dict[str, int]) -> dict[str, Any]:
+    """Return the facts that tell of pruning and clustering, where there was any."""
+    counted: dict[str, Any] = {"sparsity": sparsity, "clusters": clusters}
+    return {name: count for name, count in counted.items() if count}

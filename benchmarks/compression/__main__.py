@@ -1,0 +1,71 @@
+"""``python -m benchmarks.compression``: what is missing is measured, then the tables are printed."""
+
+import argparse
+import json
+from pathlib import Path
+from subprocess import SubprocessError
+from typing import Any, Protocol
+
+import benchmarks.compression
+from benchmarks.compression.beside import SPARSITIES, Beside, Pace
+from benchmarks.compression.rows import ROWS
+from benchmarks.compression.scale import SEEDS, SMOKE, WHOLE, Scale
+from benchmarks.compression.table import tables
+from benchmarks.places import CaseUnavailableError
+from strop.core.errors import StropError
+
+
+class _Measurable(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def measured(self, seed: int, scale: Scale) -> dict[str, Any]: ...
+
+
+_ALL: dict[str, _Measurable] = {one.name: one for one in (*ROWS, *map(Beside, SPARSITIES), Pace())}
+
+
+def main() -> None:
+    """Measure what is missing; print the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compression", description=benchmarks.compression.__doc__
+    )
+    parser.add_argument("--row", action="append", choices=_ALL, help="this alone; all by default")
+    parser.add_argument("--seed", action="append", type=int, choices=SEEDS, help="this alone")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
+    parser.add_argument(
+        "--smoke", action="store_true", help="an epoch on a few samples, to see that all works"
+    )
+    asked = parser.parse_args()
+    scale = SMOKE if asked.smoke else WHOLE
+    if not asked.report:
+        for seed in asked.seed or SEEDS[: 1 if asked.smoke else None]:
+            for name in asked.row or _ALL:
+                _measure(_ALL[name], seed, scale)
+    print("\n".join(tables(scale.figures())))
+
+
+def _measure(one: _Measurable, seed: int, scale: Scale) -> None:
+    out = scale.figures() / f"{one.name}-{seed}.json"
+    if out.exists():
+        return
+    print(f"{one.name}, seed {seed}", flush=True)
+    try:
+        found = one.measured(seed, scale)
+    except (CaseUnavailableError, StropError, RuntimeError, SubprocessError) as error:
+        print(f"\n  skipped: {error}", flush=True)  # the others may well work
+        return
+    _write(out, found)
+    print(f"\n  in {found['seconds']:.0f} s" if "seconds" in found else "", flush=True)
+
+
+def _write(out: Path, found: dict[str, Any]) -> None:
+    """Write figures, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_suffix(".draft")
+    draft.write_text(json.dumps(found, indent=1))
+    draft.replace(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""A training with strop's callbacks, without a teacher: ``python -m benchmarks.peers.with_strop LESSON``."""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.lesson import Lesson, Schedule, Treated, carry_out
+
+
+def treat(model: Any, lesson: Lesson, schedule: Schedule) -> Treated:
+    """Return the network as it is, and the callback that changes it."""
+    from strop.numerics.sparsity import PolynomialDecay
+    from strop.train.clustering import Clustering
+    from strop.train.pruning import Pruning
+
+    callbacks: list[Any] = []
+    if lesson.technique == "prune":
+        target, end, frequency = schedule
+        callbacks = [Pruning(model, PolynomialDecay(0.0, target, 0, end, frequency=frequency))]
+    elif lesson.technique == "cluster":
+        callbacks = [Clustering(model, lesson.clusters, seed=lesson.seed)]
+    return Treated(model, callbacks, lambda fitted: fitted)
+
+
+def main() -> None:
+    """Carry out the lesson."""
+    import keras
+
+    from strop.graph.keras_files import load
+
+    carry_out(keras, lambda path: load(Path(path)), treat)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Passes that have another, smaller model learn what a model answers."""

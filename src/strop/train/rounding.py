@@ -1,0 +1,628 @@
+"""Where an integer engine rounds: a Keras model built anew, call by call, with layers between that do it too.
+
+It follows the engines' kernels. A layer with the batch normalization, the bias and the ReLU behind it is one kernel: what
+it gives is rounded, and nothing within. A batch normalization that stands alone is a kernel that multiplies each channel
+by a number. Pooling and reshaping give codes as they take them, means of codes are rounded onto the grid that they come
+from, and what is joined is rounded onto one grid before. Where an engine's kernel gives its results on one grid alone
+(sigmoid, softmax, tanh) that is the grid here. Functions that engines compute by several kernels are built of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from strop.graph.keras_calls import Chain, Edge, Step
+from strop.graph.names import unique
+from strop.train.ranges import FakeQuantize, QuantizedLayer
+
+_MOST_CLUSTERS = 64
+
+_LINEAR = {"Dense", "BaseConv", "BaseConvTranspose", "BaseDepthwiseConv"}
+_SEPARABLE = {"SeparableConv1D", "SeparableConv2D"}
+_NORMALIZATION = "BatchNormalization"
+_SUMS = {
+    "Add": keras.layers.Add, "Multiply": keras.layers.Multiply, "Subtract": keras.layers.Subtract,
+}  # fmt: skip
+_QUOTIENTS = {"Divide", "TrueDivide"}
+_JOINS = {"Concatenate", "Maximum", "Minimum"}
+_MEANS = {"GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D"}
+# What gives means of neighbours, which lie between codes.
+_MIXING = {"AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "UpSampling2D"}
+# What gives codes as it takes them, or does nothing in inference.
+_PASSING = {
+    "ActivityRegularization", "AlphaDropout", "Cropping1D", "Cropping2D", "Cropping3D", "Dropout", "ExpandDims",
+    "Flatten", "GaussianDropout", "GaussianNoise", "GetItem", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D", "Identity", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Permute", "RepeatVector",
+    "Reshape", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Squeeze", "Transpose", "UpSampling1D",
+    "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
+}  # fmt: skip
+# Functions that are part of the kernel before them, and functions that have integer kernels of their own.
+_WITHIN_KERNELS = {"relu", "relu6"}
+_ALONE = {"elu", "exponential", "gelu", "hard_silu", "leaky_relu", "prelu"}
+# x·g(x), as engines compute it, where g is one function or several.
+_GATES = {"mish": ("softplus", "tanh"), "silu": ("sigmoid",)}
+# Functions whose results integer kernels give on one grid alone: the ends of its range, the upper one less a step.
+_FIXED = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+_BYTE = 8
+# Layers and operations that are functions.
+_FUNCTIONS = {
+    "ELU": "elu", "Elu": "elu", "Exp": "exponential", "Gelu": "gelu", "HardSigmoid": "hard_sigmoid",
+    "HardSilu": "hard_silu", "LeakyReLU": "leaky_relu", "LeakyRelu": "leaky_relu", "PReLU": "prelu", "Relu": "relu",
+    "Relu6": "relu6", "Sigmoid": "sigmoid", "Silu": "silu", "Softmax": "softmax", "Tanh": "tanh",
+}  # fmt: skip
+_RECURRENT = (
+    "recurrent layers stay in float: what rounding does to a state adds up from step to step"
+)
+_STATISTICS = "its mean and variance need more than eight bits"
+_ATTENTION = "the products within attention stay in float"
+_REASONS = {
+    "Attention": _ATTENTION, "AdditiveAttention": _ATTENTION, "GroupedQueryAttention": _ATTENTION,
+    "MultiHeadAttention": _ATTENTION, "Bidirectional": _RECURRENT, "RNN": _RECURRENT,
+    "GroupNormalization": _STATISTICS, "LayerNormalization": _STATISTICS, "RMSNormalization": _STATISTICS,
+    _NORMALIZATION: "what it is given is in float",
+    "Embedding": "a table that rows are looked up in: nothing is computed with it",
+}  # fmt: skip
+
+Excluded = Callable[[Chain], str | None]
+
+
+class Rounding:
+    """Builds a model of the layers of another, with layers between that round.
+
+    Attributes:
+        left: What stays in float, with the reason.
+        quantized: The layers whose kernels are rounded.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        ends: Mapping[int, Edge],
+        *,
+        weight_bits: int,
+        activation_bits: int,
+        ranges: str,
+        excluded: Excluded,
+    ) -> None:
+        """Set up.
+
+        Args:
+            steps: The model's calls in order; see `strop.graph.keras_calls.steps_of`.
+            ends: Its input and output edges, by the id of their tensors.
+            weight_bits: As in `strop.train.quantization.Quantization`.
+            activation_bits: The same.
+            ranges: The same.
+            excluded: Says why a layer is to stay in float, if it is.
+        """
+        self.left: dict[str, str] = {}
+        self.quantized: dict[str, None] = {}
+        self._steps, self._ends, self._excluded = steps, ends, excluded
+        self._weight_bits, self._activation_bits, self._ranges = (
+            weight_bits, activation_bits, ranges,
+        )  # fmt: skip
+        self._values: dict[Edge, _Value] = {}
+        self._parts: dict[int, list[Any]] = {}
+        self._operations: dict[str, Any] = {}
+        self._folded = _foldings(steps, excluded)
+
+    def model(self, copy: Any, original: Any) -> Any:
+        """Return the new model, on the inputs of `copy`, with outputs named as those of `original`."""
+        for tensor in copy.inputs:
+            self._values[self._ends[id(tensor)]] = _Value(tensor)
+            self._named(tensor._keras_history.operation)
+        for step in self._steps:
+            # What is folded into the layer before it is there already.
+            if step.results[0] not in self._values:
+                self._take(step)
+        outputs = [self._float(self._ends[id(tensor)]) for tensor in copy.outputs]
+        for tensor, before in zip(outputs, original.outputs, strict=True):
+            self._name_end(tensor._keras_history.operation, before._keras_history.operation.name)
+        structured = keras.tree.pack_sequence_as(copy._outputs_struct, outputs)
+        return keras.Model(copy._inputs_struct, structured, name=original.name)
+
+    def _take(self, step: Step) -> None:
+        """Build what a step becomes."""
+        reason = self._excluded(step.chain) or _untreatable(step.operation)
+        values = [self._values[edge] for edge in step.edges]
+        is_single = len(values) == 1
+        if reason:
+            self._leave(step, reason)
+        elif is_single and step.kinds & (_LINEAR | _SEPARABLE):
+            self._compute(step)
+        elif all(value.is_float for value in values):
+            self._leave(step, _reason(step))
+        elif step.kind in {*_SUMS, *_QUOTIENTS, *_JOINS}:
+            self._combine(step)
+        elif not is_single:
+            self._leave(step, f"{_reason(step)} where it is given several tensors")
+        elif step.kind == _NORMALIZATION and _is_of_channels(step):
+            self._normalize(step)
+        elif step.kind in _MEANS:
+            # Narrower than what it is the mean of, so that a grid of its own is finer.
+            self._set(step, _Value(self._call(step, self._integer), is_pending=True))
+        elif step.kind in _PASSING:
+            self._pass(step)
+        elif step.kind in _MIXING:
+            self._mix(step)
+        elif function := _function_of(step):
+            self._activate(step, function)
+        else:
+            self._leave(step, _reason(step))
+
+    def _leave(self, step: Step, reason: str) -> None:
+        """Have a step compute in float as it did; list it where that is worth a word."""
+        given = [self._values[edge] for edge in step.edges]
+        if getattr(step.operation, "weights", ()) or not all(value.is_float for value in given):
+            self.left[step.name] = reason
+        results = keras.tree.flatten(self._call(step, self._float))
+        for edge, tensor in zip(step.results, results, strict=True):
+            self._values[edge] = _Value(tensor)
+
+    # Layers with kernels
+
+    def _compute(self, step: Step) -> None:
+        """Have a layer compute with a rounded kernel, the normalization behind it a part of it."""
+        layer = step.operation
+        done, function = self._folded.get(id(layer)), _activation_of(layer)
+        if id(layer) not in self._parts:
+            self._parts[id(layer)] = self._quantized_layers(layer, done)
+        *before, last = self._parts[id(layer)]
+        tensor = self._integer(step.edges[0])
+        for part in before:
+            tensor = part(tensor)
+            tensor = self._quantizer(tensor)(tensor)
+        value = _Value(last(tensor), is_pending=True)
+        self.quantized[step.name] = None
+        edge = step.results[0]
+        if done is not None:
+            # Read by the normalization alone, which is never called.
+            self._values[edge] = value
+            edge = edge.readers[0].results[0]
+        if not _is_within(function):
+            value = self._activated(value, step, edge, _name_of(function), function)
+        self._values[edge] = value
+
+    def _quantized_layers(self, layer: Any, done: Any) -> list[Any]:
+        """Return the layers that one with a kernel becomes, its function left out where kernels have none like it."""
+        if not _is_within(_activation_of(layer)):
+            layer = _with_activation(layer, keras.activations.linear)
+        parts = _separated(layer) if _is_separable(layer) else [layer]
+        return [self._quantized_layer(part, done if part is parts[-1] else None) for part in parts]
+
+    def _quantized_layer(self, layer: Any, done: Any) -> Any:
+        made = QuantizedLayer(
+            layer,
+            done,
+            bits=self._weight_bits,
+            ranges=self._ranges,
+            per_channel=not _is_clustered(layer),
+            name=layer.name,
+        )
+        return self._named(made)
+
+    def _normalize(self, step: Step) -> None:
+        """Have a normalization that is folded into nothing be a kernel of its own: a factor and a summand a channel.
+
+        Each channel has one weight, whose code is the largest there is, and a step of its own: nothing is lost.
+        """
+        done, (edge,) = step.operation, step.edges
+        tensor = self._integer(edge)
+        *places, channels = tensor.shape[1:]
+        if not places:
+            tensor = self._named(keras.layers.Reshape((1, channels), name=f"{done.name}_row"))(
+                tensor
+            )
+        if id(done) not in self._parts:
+            identity = _identity_on(tensor.shape, done.name)
+            self._parts[id(done)] = [self._quantized_layer(identity, done)]
+        (layer,) = self._parts[id(done)]
+        value = _Value(layer(tensor), is_pending=True)
+        self.quantized[step.name] = None
+        if not places:
+            vector = self._named(keras.layers.Reshape((channels,), name=f"{done.name}_vector"))
+            value = _Value.on_grid(vector(self._rounded(value)), value.grid)
+        self._set(step, value)
+
+    # What combines tensors
+
+    def _combine(self, step: Step) -> None:
+        numbers = [operand for operand in step.operands if not isinstance(operand, Edge)]
+        if not numbers and step.kind in _SUMS:
+            self._sum(step)
+        elif not numbers and step.kind in _JOINS:
+            self._join(step)
+        elif [np.size(number) for number in numbers] == [1] and step.kind not in _JOINS:
+            self._sum_with_number(step, numbers[0])
+        else:
+            self._leave(step, _reason(step))
+
+    def _sum(self, step: Step) -> None:
+        """Have a sum or a product compute on integers, two operands at a time."""
+        if len(step.edges) == 2:
+            self._set(step, _Value(self._call(step, self._integer), is_pending=True))
+            return
+        first, *others = map(self._integer, step.edges)
+        for other in others:
+            if first is not self._integer(step.edges[0]):
+                first = self._quantizer(first)(first)
+            operation = self._named(_SUMS[step.kind](name=step.operation.name))
+            first = operation([first, other])
+        self._set(step, _Value(first, is_pending=True))
+
+    def _sum_with_number(self, step: Step, number: Any) -> None:
+        """Have a sum, a product or a quotient with one number compute on integers."""
+        if step.kind not in _QUOTIENTS:
+            self._set(step, _Value(self._call(step, self._integer), is_pending=True))
+        elif isinstance(step.operands[0], Edge):
+            # No engine divides codes.
+            product = ops.multiply(self._integer(step.edges[0]), 1.0 / float(np.squeeze(number)))
+            self._set(step, _Value(self._new(product), is_pending=True))
+        else:
+            self._leave(step, _reason(step))
+
+    def _join(self, step: Step) -> None:
+        """Round all that is joined onto one grid, which what comes of it has too."""
+        edges = list(dict.fromkeys(step.edges))
+        # What somebody else reads is rounded for them first; engines then bring its codes onto the other grid.
+        tensors = [
+            self._values[edge].raw
+            if self._values[edge].is_float or edge.sole_reader
+            else self._integer(edge)
+            for edge in edges
+        ]
+        quantizer = self._made_quantizer(f"{step.operation.name}_range")
+        rounded = dict(zip(edges, quantizer(tensors), strict=True))
+        self._set(step, _Value.on_grid(self._call(step, rounded.__getitem__), quantizer))
+
+    def _pass(self, step: Step) -> None:
+        """Give codes on."""
+        tensor = self._call(step, self._integer)
+        self._set(step, _Value.on_grid(tensor, self._grid_of(step)))
+
+    def _mix(self, step: Step) -> None:
+        """Round means of codes onto the grid that these are on, which is what engines give."""
+        grid = self._grid_of(step)
+        tensor = grid(self._call(step, self._integer), follows=False)
+        self._set(step, _Value.on_grid(tensor, grid))
+
+    def _grid_of(self, step: Step) -> FakeQuantize:
+        """Return what rounds the one tensor that a step reads."""
+        (edge,) = step.edges
+        self._integer(edge)
+        grid = self._values[edge].grid
+        assert grid is not None  # noqa: S101 - it was just rounded
+        return grid
+
+    # Functions
+
+    def _activate(self, step: Step, function: str) -> None:
+        """Have a function compute within the kernel before it, or on integers by itself."""
+        (edge,) = step.edges
+        if not edge.sole_reader:
+            self._integer(edge)
+        value = self._activated(self._values[edge], step, step.results[0], function, None)
+        self._set(step, value)
+
+    def _activated(
+        self, value: _Value, step: Step, result: Edge, name: str, function: Any
+    ) -> _Value:
+        """Return what a function makes of a value.
+
+        Args:
+            value: What it is given.
+            step: The call that it is, or is a part of.
+            result: The edge that the new value is for.
+            name: The function's.
+            function: The function; None for the step's operation.
+        """
+
+        def called(tensor: Any) -> Any:
+            if function is None:
+                return self._call(step, lambda _: tensor)
+            return self._function(function, f"{step.operation.name}_{name}", tensor)
+
+        if name == "linear":
+            return value
+        if name in _WITHIN_KERNELS and value.is_pending:
+            return _Value(called(value.raw), is_pending=True)
+        tensor = self._rounded(value)
+        if name in _GATES:
+            return self._gated(tensor, step, name)
+        if name == "hard_sigmoid":
+            return self._hard_sigmoid(tensor, step.operation.name)
+        if name in _WITHIN_KERNELS | self._with_kernels:
+            return _Value(called(tensor), is_pending=True)
+        if name not in _FIXED:
+            self.left[step.name] = f"its function '{name}' has no integer form here"
+            return _Value(called(tensor))
+        # A loss wants more of a probability than its nearest 256th; engines that compute it in integers round it by
+        # themselves.
+        if result.is_output:
+            return _Value(called(tensor))
+        return self._on_known_grid(called(tensor), name)
+
+    @property
+    def _with_kernels(self) -> set[str]:
+        """The functions that engines have integer kernels for, at this width."""
+        return _ALONE if self._activation_bits == _BYTE else {"exponential", "leaky_relu"}
+
+    def _gated(self, tensor: Any, step: Step, name: str) -> _Value:
+        """Return ``x·g(x)``, as engines compute it; the last function in g has a grid that is known."""
+        *first, last = _GATES[name]
+        layer, gate = step.operation.name, tensor
+        for function in first:
+            self.left[step.name] = (
+                f"'{function}' in its function '{name}' has no integer form here"
+            )
+            gate = self._function(function, f"{layer}_{function}", gate)
+        gate = self._on_known_grid(self._function(last, f"{layer}_gate", gate), last).raw
+        product = self._named(keras.layers.Multiply(name=f"{layer}_gated"))([tensor, gate])
+        return _Value(product, is_pending=True)
+
+    def _hard_sigmoid(self, tensor: Any, name: str) -> _Value:
+        """Return ``relu6(x + 3) / 6``, by kernels that engines have."""
+        shifted = self._new(ops.add(tensor, 3.0))
+        cut = self._function("relu6", f"{name}_cut", shifted)
+        cut = self._quantizer(cut)(cut)
+        return _Value(self._new(ops.multiply(cut, 1 / 6)), is_pending=True)
+
+    def _function(self, function: Any, name: str, tensor: Any) -> Any:
+        return self._named(keras.layers.Activation(function, name=name))(tensor)
+
+    # What is read, and what it is called
+
+    def _integer(self, edge: Edge) -> Any:
+        """Return a tensor on a grid."""
+        return self._rounded(self._values[edge])
+
+    def _float(self, edge: Edge) -> Any:
+        """Return a tensor as it is; that of an integer kernel is on a grid."""
+        value = self._values[edge]
+        return self._rounded(value) if value.is_pending else value.raw
+
+    def _rounded(self, value: _Value) -> Any:
+        if value.rounded is None:
+            value.grid = self._quantizer(value.raw)
+            value.rounded = value.grid(value.raw)
+            if value.is_pending:
+                value.raw, value.is_pending = value.rounded, False
+        return value.rounded
+
+    def _set(self, step: Step, value: _Value) -> None:
+        self._values[step.results[0]] = value
+
+    def _call(self, step: Step, tensor_of: Callable[[Edge], Any]) -> Any:
+        self._named(step.operation)
+        return step.call(tensor_of)
+
+    def _new(self, tensor: Any) -> Any:
+        """Return what an operation gave that had no name of its own."""
+        self._named(tensor._keras_history.operation)
+        return tensor
+
+    def _quantizer(self, tensor: Any) -> FakeQuantize:
+        return self._made_quantizer(f"{tensor._keras_history.operation.name}_range")
+
+    def _on_known_grid(self, tensor: Any, function: str) -> _Value:
+        low, high = _FIXED[function]
+        if self._activation_bits > _BYTE:
+            low = -1.0  # the only grids of so many bits lie evenly about zero
+        high -= (high - low) / 2**self._activation_bits
+        name = f"{tensor._keras_history.operation.name}_range"
+        grid = self._made_quantizer(name, fixed=(low, high))
+        return _Value.on_grid(grid(tensor), grid)
+
+    def _made_quantizer(
+        self, name: str, *, fixed: tuple[float, float] | None = None
+    ) -> FakeQuantize:
+        made = self._named(
+            FakeQuantize(bits=self._activation_bits, ranges=self._ranges, fixed=fixed, name=name)
+        )
+        assert isinstance(made, FakeQuantize)  # noqa: S101 - it is what was given
+        return made
+
+    def _named(self, operation: Any) -> Any:
+        """Return an operation, under another name where one has its own: layers of nested models may share it."""
+        if self._operations.get(operation.name) is not operation:
+            *_, operation.name = unique([*self._operations, operation.name])
+            self._operations[operation.name] = operation
+        return operation
+
+    def _name_end(self, operation: Any, name: str) -> None:
+        """Name what gives an output as what gave it was named: losses and users go by that."""
+        if operation.name == name:
+            return
+        if other := self._operations.pop(name, None):
+            other.name = f"{name}_unrounded"
+            self._named(other)
+        del self._operations[operation.name]
+        operation.name = name
+        self._operations[name] = operation
+
+
+@dataclass
+class _Value:
+    """A tensor of the new model.
+
+    Attributes:
+        raw: The tensor as it was computed.
+        is_pending: Whether it comes of an integer kernel, and is to be rounded before anyone reads it but what is
+            done within that kernel.
+        rounded: The tensor on a grid, once it is there; `raw` itself where that is the only one left.
+        grid: What rounds it, once it is rounded.
+    """
+
+    raw: Any
+    is_pending: bool = False
+    rounded: Any = None
+    grid: FakeQuantize | None = None
+
+    @classmethod
+    def on_grid(cls, tensor: Any, grid: FakeQuantize | None) -> _Value:
+        """Return the value of a tensor that is on a grid already."""
+        return cls(tensor, rounded=tensor, grid=grid)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it comes of what computes in float."""
+        return not self.is_pending and self.rounded is not self.raw
+
+
+def _foldings(steps: Sequence[Step], excluded: Excluded) -> dict[int, Any]:
+    """Return the batch normalization that a layer has behind it wherever it stands, by the id of the layer."""
+    behind: dict[int, list[Any]] = {}
+    for step in steps:
+        if step.kinds & (_LINEAR | _SEPARABLE):
+            done = _normalization_behind(step, excluded)
+            behind.setdefault(id(step.operation), []).append(done)
+    found = {}
+    for layer, normalizations in behind.items():
+        done = normalizations[0]
+        often = sum(step.operation is done for step in steps)
+        if (
+            done
+            and all(other is done for other in normalizations)
+            and often == len(normalizations)
+        ):
+            found[layer] = done
+    return found
+
+
+def _normalization_behind(step: Step, excluded: Excluded) -> Any:
+    """Return the batch normalization that alone reads what a layer gives, over its channels; None for none."""
+    layer, (result,) = step.operation, step.results
+    reader = result.sole_reader
+    if reader is None or reader.kind != _NORMALIZATION or len(reader.edges) != 1:
+        return None
+    if excluded(step.chain) or excluded(reader.chain) or _untreatable(layer):
+        return None
+    done = reader.operation
+    is_first = getattr(layer, "data_format", "") == "channels_first"
+    channels = 1 if is_first else result.rank - 1
+    is_plain = _name_of(_activation_of(layer)) == "linear" and not done.renorm
+    return done if is_plain and done.axis % result.rank == channels else None
+
+
+def _is_of_channels(step: Step) -> bool:
+    """Say whether a normalization is one of the last axis, of vectors, sequences or images."""
+    done, rank = step.operation, step.results[0].rank
+    return 2 <= rank <= 4 and done.axis % rank == rank - 1 and not done.renorm
+
+
+def _identity_on(shape: Sequence[int | None], name: str) -> Any:
+    """Return a depthwise convolution of one weight a channel that changes nothing, for good."""
+    kind = keras.layers.DepthwiseConv2D if len(shape) == 4 else keras.layers.DepthwiseConv1D
+    made = kind(
+        1, use_bias=False, depthwise_initializer="ones", data_format="channels_last",
+        trainable=False, dtype="float32", name=name,
+    )  # fmt: skip
+    made.build(tuple(shape))
+    return made
+
+
+def _untreatable(operation: Any) -> str | None:
+    if getattr(operation, "quantization_mode", None) or getattr(operation, "lora_enabled", False):
+        return "its kernel is quantized already, or adapted by LoRA"
+    return None
+
+
+def _reason(step: Step) -> str:
+    kinds = [kind.__name__ for kind in type(step.operation).__mro__]
+    if step.kind == _NORMALIZATION and not _is_of_channels(step):
+        return "only of the last axis of vectors, sequences and images is there an integer form"
+    known = next((_REASONS[kind] for kind in kinds if kind in _REASONS), None)
+    return known or f"there is no integer form of '{kinds[0]}' here"
+
+
+def _function_of(step: Step) -> str:
+    """Return the name of the function that a layer or an operation is; empty where it is none."""
+    operation = step.operation
+    if step.kind == "Activation":
+        return _name_of(operation.activation)
+    if step.kind == "Softmax" and getattr(operation, "axis", -1) != -1:
+        return "softmax along another axis"
+    if step.kind != "ReLU":
+        return _FUNCTIONS.get(step.kind, "")
+    if operation.threshold or operation.max_value not in (None, 6):
+        return "relu with a threshold or a largest value"
+    if operation.negative_slope:
+        return "leaky_relu" if operation.max_value is None else "leaky relu with a largest value"
+    return "relu" if operation.max_value is None else "relu6"
+
+
+def _activation_of(layer: Any) -> Any:
+    return getattr(layer, "activation", None)
+
+
+def _name_of(function: Any) -> str:
+    """Return the name of one of Keras' functions; another's is no name for what it computes."""
+    if function is None:
+        return "linear"
+    name = getattr(function, "__name__", type(function).__name__)
+    return name if (function.__module__ or "").startswith("keras.") else f"{name} of your own"
+
+
+def _is_within(function: Any) -> bool:
+    return _name_of(function) in ("linear", *_WITHIN_KERNELS)
+
+
+def _is_separable(layer: Any) -> bool:
+    return any(kind.__name__ in _SEPARABLE for kind in type(layer).__mro__)
+
+
+def _with_activation(layer: Any, function: Any) -> Any:
+    """Return a layer with other weights of the same values, and another function."""
+    config = {**layer.get_config(), "activation": keras.activations.serialize(function)}
+    made = type(layer).from_config(config)
+    made.build(*layer._build_shapes_dict.values())
+    made.set_weights(layer.get_weights())
+    return made
+
+
+def _separated(layer: Any) -> list[Any]:
+    """Return a separable convolution as the two that it is."""
+    dimensions = "1D" if layer.rank == 1 else "2D"
+    shared = {"data_format": layer.data_format, "trainable": layer.trainable, "dtype": "float32"}
+    (shape,) = layer._build_shapes_dict.values()
+    depthwise = getattr(keras.layers, f"DepthwiseConv{dimensions}")(
+        layer.kernel_size,
+        strides=layer.strides,
+        padding=layer.padding,
+        depth_multiplier=layer.depth_multiplier,
+        dilation_rate=layer.dilation_rate,
+        use_bias=False,
+        depthwise_regularizer=layer.depthwise_regularizer,
+        name=f"{layer.name}_depthwise",
+        **shared,
+    )
+    depthwise.build(shape)
+    depthwise.kernel.assign(layer.depthwise_kernel)
+    pointwise = getattr(keras.layers, f"Conv{dimensions}")(
+        layer.filters,
+        1,
+        use_bias=layer.use_bias,
+        activation=layer.activation,
+        kernel_regularizer=layer.pointwise_regularizer,
+        bias_regularizer=layer.bias_regularizer,
+        name=layer.name,
+        **shared,
+    )
+    pointwise.build(depthwise.compute_output_shape(shape))
+    pointwise.kernel.assign(layer.pointwise_kernel)
+    if layer.use_bias:
+        pointwise.bias.assign(layer.bias)
+    return [depthwise, pointwise]
+
+
+def _is_clustered(layer: Any) -> bool:
+    """Say whether a layer's weights share a few values."""
+    weights = ops.convert_to_numpy(layer.kernel)
+    others = weights[weights != 0]
+    values = np.unique(others).size
+    return bool(values <= _MOST_CLUSTERS and 2 * values <= others.size)
