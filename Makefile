@@ -48,7 +48,8 @@ format: $(STAMP)
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
 
-bench: $(STAMP)
+bench: $(STAMP)  ## hours; what was measured stays, and it goes on where it stopped
+	$(RUN)python -m benchmarks.compression
 	$(RUN)python -m benchmarks
 
 clean:

@@ -2,13 +2,15 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from subprocess import SubprocessError
 from typing import Any, Protocol
 
 import benchmarks.compression
 from benchmarks.compression.beside import SPARSITIES, Beside, Pace
-from benchmarks.compression.rows import ROWS
+from benchmarks.compression.making import made_folder
+from benchmarks.compression.rows import ROWS, Row
 from benchmarks.compression.scale import SEEDS, SMOKE, WHOLE, Scale
 from benchmarks.compression.table import tables
 from benchmarks.places import CaseUnavailableError
@@ -36,17 +38,35 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="an epoch on a few samples, to see that all works"
     )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="forget what was measured, and all that was made of the networks in question, as after a change of strop",
+    )
     asked = parser.parse_args()
     scale = SMOKE if asked.smoke else WHOLE
-    if not asked.report:
-        for seed in asked.seed or SEEDS[: 1 if asked.smoke else None]:
-            for name in asked.row or _ALL:
-                _measure(_ALL[name], seed, scale)
+    seeds = asked.seed or SEEDS[: 1 if asked.smoke else None]
+    chosen = [] if asked.report else [(one, seed) for seed in seeds for one in asked.row or _ALL]
+    if asked.again:
+        for name, seed in chosen:
+            _forget(_ALL[name], seed, scale)
+    for name, seed in chosen:
+        _measure(_ALL[name], seed, scale)
     print("\n".join(tables(scale.figures())))
 
 
+def _forget(one: _Measurable, seed: int, scale: Scale) -> None:
+    _figures(one, seed, scale).unlink(missing_ok=True)
+    if isinstance(one, Row):
+        shutil.rmtree(made_folder(one.original, seed, scale), ignore_errors=True)
+
+
+def _figures(one: _Measurable, seed: int, scale: Scale) -> Path:
+    return scale.figures() / f"{one.name}-{seed}.json"
+
+
 def _measure(one: _Measurable, seed: int, scale: Scale) -> None:
-    out = scale.figures() / f"{one.name}-{seed}.json"
+    out = _figures(one, seed, scale)
     if out.exists():
         return
     print(f"{one.name}, seed {seed}", flush=True)

@@ -22,7 +22,8 @@ SPARSITIES = (0.5, 0.7, 0.8)
 TOOLS = ("strop", "tfmot")
 TECHNIQUES = ("plain", "prune", "cluster")
 # The first epoch of each is not counted: it compiles.
-_ROUNDS, _LEAST_ROUNDS = 8, 2
+_ROUNDS, _LEAST_ROUNDS = 10, 2
+_IMAGES = 5_000  # of an epoch that is timed
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -63,7 +64,9 @@ class Pace:
     def measured(self, seed: int, scale: Scale) -> dict[str, Any]:
         """Return the seconds of each epoch by tool and technique, the first epoch left out."""
         rounds = max(scale.epochs(_ROUNDS), _LEAST_ROUNDS) + 1
-        lesson = replace(_lesson(scale), sparsity=0.7, epochs=rounds, seed=seed, is_paced=True)
+        lesson = replace(
+            _lesson(scale), sparsity=0.7, epochs=rounds, seed=seed, is_paced=True, images=_IMAGES
+        )
         started = monotonic()
         with ExitStack() as stack:
             runs = {

@@ -79,6 +79,13 @@ class Bench:
         )  # fmt: skip
         return found
 
+    def kernels(self, model: Model, runtime: str) -> dict[str, int]:
+        """Return what numbers its layers compute with; see `benchmarks.compression.kernels`."""
+        found: dict[str, int] = self._runner.executor.call(
+            of_running(runtime, {}), "benchmarks.compression.kernels:counted", model
+        )
+        return found
+
     def zipped_original(self) -> int:
         """Return the bytes of the network zipped, without its optimizer."""
         bare = self._runner.executor.call(
@@ -87,10 +94,15 @@ class Bench:
         return zipped(bare)
 
 
+def made_folder(original: Original, seed: int, scale: Scale) -> Path:
+    """Return where all is kept that is made of a network with one seed."""
+    return scale.work() / "made" / f"{original.name}-{seed}"
+
+
 @contextmanager
 def bench(original: Original, seed: int, scale: Scale) -> Iterator[Bench]:
     """Give a network to work on, and the processes that do it."""
-    folder = scale.work() / "made" / f"{original.name}-{seed}"
+    folder = made_folder(original, seed, scale)
     store = Store(folder / "study" / "store")
     asked = Request(seed=seed, goal=_GOAL)
     with LocalExecutor((str(_ROOT),)) as executor:

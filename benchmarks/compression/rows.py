@@ -62,6 +62,7 @@ def _made(work: Bench, runtime: str, steps: Sequence[Step]) -> dict[str, Any]:
     return {
         "right": kept(work.right(model, runtime)),
         "zipped": zipped(model),
+        "kernels": work.kernels(model, runtime),
         "steps": list(model.lineage),
         "told": {name: model.facts[name] for name in _TOLD if name in model.facts},
     }

@@ -1,7 +1,7 @@
 """The tables of what was measured: what was asked beside it, the mean, each seed, and paired intervals."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -85,9 +85,9 @@ def _smaller(folder: Path) -> list[str]:
         for line in [_smaller_line(row, way, found)]
     ]
     head = [
-        "| network | what | runs in | seeds | original | accuracy | drop: mean (each) | interval | asked "
+        "| network | what | runs in | in integers | seeds | original | accuracy | drop: mean (each) | interval | asked "
         "| zipped, times smaller | asked |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     return [*head, *rows] if rows else []
 
@@ -100,6 +100,7 @@ def _smaller_line(row: Row, way: str, found: Figures) -> str:
         row.original.title,
         row.title,
         way.split()[-1],
+        _integers(found[0]["made"][way]),
         len(found),
         _percent(before),
         _percent(after),
@@ -155,6 +156,7 @@ def _compared(
                 cells = [
                     row.original.title,
                     one.split()[-1],
+                    _integers(found[0]["made"][one]),
                     len(found),
                     _percent(_rights(found, "original")),
                     _percent(before),
@@ -165,8 +167,8 @@ def _compared(
                 ]
                 rows.append(_line(cells))
     head = [
-        f"| network | runs in | seeds | original | {other} | {ours} | gain: mean (each) | interval | asked: {asked} |",
-        "|---|---|--:|--:|--:|--:|--:|--:|---|",
+        f"| network | runs in | in integers | seeds | original | {other} | {ours} | gain: mean (each) | interval | asked: {asked} |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     return [*head, *rows] if rows else []
 
@@ -222,6 +224,15 @@ def _paced(folder: Path) -> list[str]:
 def _is_compared(found: Figures) -> bool:
     """Say whether its ways are compared with each other, and not with the original."""
     return any(way == ALONE or AFTERWARDS in way for way in found[0]["made"])
+
+
+def _integers(made: Mapping[str, Any]) -> str:
+    """Return how many of the layers with weights compute with integers, where the engine told."""
+    kernels: Mapping[str, int] = made["kernels"]
+    if not kernels:
+        return ""
+    whole = sum(count for name, count in kernels.items() if name.lstrip("u") in ("int8", "i8"))
+    return f"{whole} of {sum(kernels.values())}"
 
 
 def _rights(found: Figures, *where: str) -> list[Right]:

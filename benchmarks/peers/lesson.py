@@ -29,6 +29,7 @@ class Lesson:
         clusters: Values of a layer.
         batch: Samples a step.
         seed: For their order.
+        images: Most samples to train on; None for all.
         is_paced: Whether it waits for a line of input before each epoch, and says how long each took.
     """
 
@@ -40,6 +41,7 @@ class Lesson:
     clusters: int = 16
     batch: int = 64
     seed: int = 0
+    images: int | None = None
     is_paced: bool = False
 
     def to_argument(self) -> str:
@@ -89,7 +91,8 @@ def carry_out(keras: Any, load: Callable[[str], Any], treat: Treat) -> None:
     lesson = Lesson(**json.loads(sys.argv[1]))
     with np.load(lesson.samples) as data:
         samples = {name: data[name] for name in data.files}
-    x, y = samples["x_train"].astype(np.float32), samples["y_train"].reshape(-1).astype(np.int64)
+    x = samples["x_train"][: lesson.images].astype(np.float32)
+    y = samples["y_train"][: lesson.images].reshape(-1).astype(np.int64)
     steps = -(-len(x) // lesson.batch) * lesson.epochs
     end = steps // 2
     schedule = Schedule(lesson.sparsity, end, max(end // _CHOICES, 1))

@@ -1,9 +1,12 @@
 """Handwritten digits, and a small convnet that was taught them, as the guides of the library that is moved from have."""
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
+from strop.graph.quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,66 @@ def compiled(model, rate=1e-3, **given):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"], **given)
     return model
+
+
+@dataclass(frozen=True)
+class Flatbuffer:
+    """What LiteRT makes of a converted model.
+
+    Attributes:
+        operations: The name of each operation, with the types of what it reads and gives.
+        constants: The tensors that have values before anything is computed.
+        answers: What it answers to some inputs.
+        size: Its bytes, zipped.
+    """
+
+    operations: list[tuple[str, set[str]]]
+    constants: list[np.ndarray]
+    answers: np.ndarray
+    size: int
+
+    @property
+    def floats(self) -> list[str]:
+        """The operations that read or give floats."""
+        return [name for name, types in self.operations if "float32" in types]
+
+    def codes(self, size: int) -> np.ndarray:
+        """Return the constant of this many weights."""
+        (found,) = (c for c in self.constants if c.size == size and c.dtype != np.int32)
+        return found
+
+
+def in_litert(model, x, *optimizations) -> Flatbuffer:
+    """Convert a model as the guides do, by default to integers, and run it."""
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    with quiet():
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        converter.optimizations = list(optimizations or [tf.lite.Optimize.DEFAULT])
+        written = converter.convert()
+    interpreter = Interpreter(
+        model_content=written,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    (given,), (answered,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], x)
+    interpreter.invoke()
+    details = interpreter.get_tensor_details()
+    types = {t["index"]: np.dtype(t["dtype"]).name for t in details}
+    operations = interpreter._get_ops_details()
+    computed = {i for op in operations for i in op["outputs"]} | {given["index"]}
+    return Flatbuffer(
+        [
+            (op["op_name"], {types[i] for i in (*op["inputs"], *op["outputs"]) if i >= 0})
+            for op in operations
+        ],
+        [interpreter.get_tensor(i) for i in types if i not in computed],
+        interpreter.get_tensor(answered["index"]),
+        len(zlib.compress(written)),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,7 @@ from keras import layers
 import strop.compat.tfmot as tfmot
 from strop.compat.tfmot.clustering import keras as clustering
 from strop.compat.tfmot.clustering.keras.experimental import cluster
-from strop.graph.quiet import quiet
-from tests.compat.conftest import compiled
+from tests.compat.conftest import compiled, in_litert
 from tests.models import transformer
 
 CentroidInitialization = clustering.CentroidInitialization
@@ -244,17 +243,12 @@ def test_what_cannot_be_is_a_value_error(given, wrong):
         clustering.cluster_weights(net(), **given)
 
 
-def test_what_was_clustered_converts_to_few_codes(taught):
-    import tensorflow as tf
-    from ai_edge_litert.interpreter import Interpreter
-
+def test_what_was_clustered_converts_to_few_codes_and_zips_to_less(taught):
     plain = clustering.strip_clustering(clustering.cluster_weights(taught.model, 8))
-    with quiet():
-        converter = tf.lite.TFLiteConverter.from_keras_model(plain)
-        interpreter = Interpreter(model_content=converter.convert())
-    interpreter.allocate_tensors()
-    sizes = {2160: None, 216: None}
-    for detail in interpreter.get_tensor_details():
-        if np.prod(detail["shape"]) in sizes:
-            sizes[np.prod(detail["shape"])] = values(interpreter.get_tensor(detail["index"]))
-    assert sizes == {2160: 8, 216: 8}
+    x = taught.test[0]
+    found, whole = (in_litert(model, x) for model in (plain, taught.model))
+    # Codes of 8 bits, one grid an output channel, of which each has at most 8.
+    codes = found.codes(2160)
+    assert codes.dtype == np.int8
+    assert max(values(channel) for channel in codes.reshape(10, -1)) <= 8
+    assert found.size < 0.8 * whole.size

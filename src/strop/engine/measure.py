@@ -115,9 +115,9 @@ def size(model: Model) -> dict[str, Measurement]:
 
 
 def zipped_size(model: Model) -> dict[str, Measurement]:
-    """Return bytes zipped (deflate), which takes seconds where there are 100 MB."""
+    """Return bytes zipped (deflate, as small as it gets them), which takes seconds where there are 100 MB."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path in model.files:
             for file in [path] if path.is_file() else sorted(path.rglob("*")):
                 if file.is_file():

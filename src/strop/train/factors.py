@@ -296,7 +296,8 @@ def _spatial(layer: Any, kernel: Floats, places: _Places, margin: float) -> Way 
     shape = kernel.shape
 
     def parts(factors: Sequence[Floats], names: Iterator[str]) -> list[Part]:
-        down, across = spatial_kernels(*factors, shape)
+        left, right = factors
+        down, across = spatial_kernels(left, right, shape)
         (stride, *strides), (rate, *rates) = layer.strides, layer.dilation_rate
         ones = [1 for _ in strides]
         changes = {"strides": [stride, *ones], "dilation_rate": [rate, *ones]}

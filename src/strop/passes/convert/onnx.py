@@ -17,7 +17,7 @@ class ConvertToONNX(Pass):
     """Convert a frozen graph or a LiteRT flatbuffer to ONNX.
 
     Before:  GraphDef or .tflite
-    After:   .onnx with constants folded and shapes computed beforehand
+    After:   .onnx with constants folded and shapes computed beforehand; with weights in codes where they were taught so
     """
 
     takes = frozenset({Form.GRAPH_DEF, Form.LITERT})
@@ -51,7 +51,9 @@ class ConvertToONNX(Pass):
         if model.form is Form.LITERT:
             litert_to_onnx(model.path, path, opset=self.opset, batch=batch)
             return replace(model.binding, batch=batch)
+        from strop.graph.coded_weights import coded_weights_of
         from strop.graph.frozen import frozen_of
+        from strop.graph.onnx_taught import put_codes
 
         graph = frozen_of(model)
         inputs, outputs = (
@@ -59,4 +61,6 @@ class ConvertToONNX(Pass):
         )
         names = inputs, outputs
         to_onnx(graph, path, names, opset=self.opset, batch=batch)
+        if kernels := coded_weights_of(graph.definition):
+            put_codes(path, kernels)
         return Binding.plain(model.signature, *names, batch=batch)

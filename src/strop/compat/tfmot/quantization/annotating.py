@@ -116,7 +116,8 @@ def _begin(model: Any, prefix: str) -> None:
             layer.minimum.assign(-_AT_FIRST)
             layer.maximum.assign(_AT_FIRST)
         elif isinstance(layer, QuantizedLayer | QuantizeWrapper):
-            layer.name = f"{prefix}{layer.name}"
+            # One that gives an output has left its name to what rounds that.
+            layer.name = f"{prefix}{layer.name.removesuffix('_unrounded')}"
             if isinstance(layer, QuantizeWrapper):
                 layer.begin()
 
