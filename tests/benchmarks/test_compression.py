@@ -109,7 +109,7 @@ def test_tables_say_what_was_asked_beside_what_was_found(tmp_path):
     right = np.arange(200) % 10 > 0
     worse = right & (np.arange(200) != 5)
     one = {"right": kept(right), "zipped": 900, "kernels": {}}
-    made = {"right": kept(worse), "zipped": 300, "kernels": {"int8": 9, "float32": 1}}
+    made = {"right": kept(worse), "zipped": 300, "kernels": {"int8": 5, "u8": 4, "float32": 1}}
     _put(tmp_path, "prune-70-0", {"original": one, "made": {"keras": made}})
     ways = {
         f"{how} {engine}": made if how == "static" else one

@@ -10,6 +10,8 @@ from keras import layers
 import strop.compat.tfmot as tfmot
 from strop.compat.tfmot.clustering import keras as clustering
 from strop.compat.tfmot.clustering.keras.experimental import cluster
+from strop.compat.tfmot.sparsity import keras as sparsity
+from strop.core.errors import InputError
 from tests.compat.conftest import compiled, in_litert
 from tests.models import transformer
 
@@ -114,6 +116,20 @@ def test_an_unbuilt_layer_may_begin_a_sequential():
     )
     fit(model)
     assert values(clustering.strip_clustering(model).get_layer("first").kernel) == 4
+
+
+def test_a_model_that_is_pruned_and_clustered_at_once_keeps_both():
+    model = clustering.cluster_weights(sparsity.prune_low_magnitude(net()), 5)
+    fit(model, sparsity.UpdatePruningStep())
+    kernel = np.array(clustering.strip_clustering(sparsity.strip_pruning(model)).layers[0].kernel)
+    assert np.mean(kernel == 0) >= 0.5
+    assert values(kernel) <= 6  # zeros beside the values
+
+
+def test_two_marks_on_weights_that_are_not_told_apart_are_refused():
+    layer = clustering.cluster_weights(sparsity.prune_low_magnitude(layers.Dense(4)), 5)
+    with pytest.raises(InputError, match="to keep two things at once"):
+        fit(keras.Sequential([keras.Input((20,)), layer]), sparsity.UpdatePruningStep())
 
 
 def test_a_layer_of_ones_own_says_what_is_clustered(tmp_path):
@@ -235,7 +251,10 @@ def test_what_cannot_be_clustered_is_listed():
     [
         ({"number_of_clusters": 1}, "number_of_clusters must be 2 or more, not 1"),
         ({"number_of_clusters": 2.5}, "number_of_clusters must be 2 or more, not 2.5"),
-        ({"number_of_clusters": 4, "cluster_centroids_init": "best"}, "'best' is not a valid Cent"),
+        (
+            {"number_of_clusters": 4, "cluster_centroids_init": "best"},
+            "'best' is not a valid Cent",
+        ),
     ],
 )
 def test_what_cannot_be_is_a_value_error(given, wrong):

@@ -9,6 +9,7 @@ from strop.numerics.grids import (
     Grid,
     grid_for_range,
     largest_code,
+    short,
     steps_of_least_error,
     steps_of_weights,
     symmetric_grid,
@@ -137,6 +138,17 @@ def test_steps_of_least_error_have_no_more_of_it_than_the_widest(seed, bits):
 def test_with_few_codes_the_least_error_cuts_an_outlier_off():
     weights = np.append(np.linspace(-1, 1, 999), 2.0).reshape(-1, 1)
     assert steps_of_least_error(weights, [1], bits=3)[0, 0] < 0.7 * 2.0 / 3
+
+
+@given(SEEDS, st.integers(-100, 100))
+def test_short_steps_are_near_and_end_in_zeros(seed, exponent):
+    steps = np.exp2(np.random.default_rng(seed).uniform(size=50) + exponent).astype(np.float32)
+
+    found = short(steps)
+
+    assert np.all(np.abs(found / steps.astype(np.float64) - 1) <= 2.0**-14)
+    assert not np.any(found.view(np.uint32) & (2**10 - 1))
+    np.testing.assert_array_equal(short(found), found)
 
 
 @pytest.mark.parametrize(

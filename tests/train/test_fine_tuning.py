@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from strop.core.errors import SamplesError
 from strop.core.samples import Samples
 from strop.graph.keras_models import signature_of
 from strop.train.fine_tuning import FineTuning, answers_of, fine_tune
@@ -161,6 +162,69 @@ def test_interrupted_training_goes_on_where_it_was(tmp_path, teacher):
     assert len(found.losses) == 3  # of six
 
 
+def test_the_best_weights_of_before_an_interruption_are_kept(tmp_path, teacher):
+    class Spoiling(keras.callbacks.Callback):
+        """Interrupts after the third epoch; what comes after is spoilt."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3 and not (tmp_path / "interrupted").exists():
+                (tmp_path / "interrupted").touch()
+                raise KeyboardInterrupt
+            if epoch >= 3:
+                for weight in self.model.trainable_weights:
+                    weight.assign(weight * 0)
+
+    samples = Samples({"x": drawn()})
+    given = {"teacher": teacher, "backup": tmp_path / "b", "callbacks": [Spoiling()]}
+    with pytest.raises(KeyboardInterrupt):
+        taught(net(), samples, **given)
+    again, told = net(seed=5), []
+    found = taught(again, samples, report=lambda share, note: told.append(share), **given)
+    assert found.best == 2
+    assert share_right(again, drawn(seed=1)) > 0.8
+    assert told[0] > 0.5  # three epochs of six were done before
+
+
+def test_a_model_for_one_batch_size_is_taught_in_batches_of_that(teacher):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(6, 4), name="x"),
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.Dense(3, activation="softmax", name="y"),
+        ]
+    )
+    taught(model, Samples({"x": drawn()}), teacher=teacher)
+    x = drawn(396, seed=1)
+    answers = answers_of(model, Samples({"x": x[:395]}), signature_of(model))[0]
+    assert len(answers) == 395
+    assert np.mean(np.argmax(answers, -1) == classes(x[:395])) > 0.8
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_models_of_half_precision_are_taught_in_it(teacher, policy):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((4,), name="x"),
+            keras.layers.Dense(16, activation="relu", dtype=policy),
+            keras.layers.Dense(3, activation="softmax", name="y", dtype=policy),
+        ]
+    )
+    taught(model, Samples({"x": drawn()}, {"y": classes(drawn())}), teacher=teacher)
+    assert share_right(model, drawn(seed=1)) > 0.8
+
+
+def test_losses_compiled_by_the_keys_of_outputs_are_found():
+    keras.utils.set_random_seed(1)
+    given = keras.Input((4,), name="x")
+    model = keras.Model(given, {"z": keras.layers.Dense(1, name="last")(given)})
+    model.compile("adam", loss={"z": keras.losses.Huber()})
+    x = drawn()
+    found = taught(model, Samples({"x": x}, {signature_of(model).output_names[0]: x[:, :1]}))
+    assert found.taught_by == "huber_loss"
+
+
 def test_how_far_it_is_is_told(teacher):
     told = []
     taught(
@@ -179,9 +243,9 @@ def test_how_far_it_is_is_told(teacher):
     ("samples", "said"),
     [
         (Samples({"x": drawn(7)}, {"y": classes(drawn(7))}), "at least 8 samples"),
-        (Samples({"x": drawn()}), "targets or a teacher"),
+        (Samples({"x": drawn()}), "neither targets nor a teacher"),
     ],
 )
 def test_what_can_not_be_taught_is_refused(samples, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(SamplesError, match=said):
         taught(net(), samples)

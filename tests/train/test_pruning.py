@@ -10,7 +10,15 @@ from keras import layers
 
 from strop.core.errors import InputError, ModelError, ParameterError, UnknownNameError
 from strop.numerics.sparsity import Block, ConstantSparsity, NOfM, PolynomialDecay
-from strop.train.pruning import Pruning, keep_zeros, kernels_of, prune, sparsity_of
+from strop.train.pruning import (
+    Pruning,
+    declared_kernels,
+    keep_zeros,
+    kernels_of,
+    layers_of,
+    prune,
+    sparsity_of,
+)
 from tests.models import bidirectional_lstm, mlp, nested, settle, subclassed, transformer
 
 
@@ -308,7 +316,7 @@ def test_blocks_go_whole():
     ("given", "wrong"),
     [
         ({"sparsity": 1.0}, "expected a sparsity from 0 to below 1, got 1.0"),
-        ({"ranking": "best"}, "ranking must be one of 'layer', 'global', 'random', not 'best'"),
+        ({"ranking": "best"}, "ranking must be one of 'layer', 'global', 'layer_adaptive', 'random', not 'best'"),
         (
             {"pattern": NOfM(2, 4), "ranking": "global"},
             "a global ranking has no say in 2:4: as many weights go in every group",
@@ -394,6 +402,44 @@ def test_a_training_that_is_taken_up_again_goes_on_where_it_stood():
     # From step 8 of 12, and not from the first again.
     assert seen.shares[0] == pytest.approx(8 / 12 * 0.5, abs=1 / 128)
     assert seen.shares[-1] == 0.5
+
+
+def test_of_the_kernels_found_only_those_that_are_meant_are_pruned():
+    model = net()
+    fit(model, Pruning(model, ConstantSparsity(0.5), only=lambda kernel: kernel.layer == "last"))
+    assert sparsity_of(model) == {"first": 0.0, "last": 0.5}
+
+
+def test_a_loop_of_ones_own_goes_from_step_to_step():
+    model = net()
+    pruning = Pruning(model, PolynomialDecay(0.0, 0.5, 0, 4, power=1, frequency=2))
+    pruning.on_train_begin()
+    shares = []
+    for step in (0, 1, 2, 5):  # of which the last passes the schedule's end
+        pruning.advance_to(step)
+        shares.append(sparsity_of(model)["first"])
+    pruning.on_train_end()
+    assert shares == [0.0, 0.0, 0.25, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("layer", "channels"),
+    [
+        (layers.Conv2DTranspose(4, 3), {"kernel": (-2,)}),
+        (layers.DepthwiseConv2D(3), {"kernel": (-2, -1)}),
+        (layers.EinsumDense("abcd,cde->abe", (None, 4)), {"kernel": (-1,)}),
+        (layers.Embedding(8, 4), {"embeddings": (-1,)}),
+        (layers.BatchNormalization(), {}),
+    ],
+)
+def test_a_layer_not_built_yet_says_where_its_kernels_will_be(layer, channels):
+    assert declared_kernels(layer) == channels
+
+
+def test_the_layers_in_a_layer_are_found_once():
+    inner = layers.Dense(2)
+    model = of(keras.Input((3, 4)), layers.TimeDistributed(inner, name="out"))
+    assert [layer.name for layer in layers_of(model)].count(inner.name) == 1
 
 
 def test_zeros_survive_averages_of_weights_and_momentum():

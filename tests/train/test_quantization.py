@@ -9,8 +9,8 @@ from strop.core.errors import ModelError, ParameterError, UnknownNameError
 from strop.core.samples import Samples
 from strop.graph.keras_models import signature_of
 from strop.graph.quiet import quiet
-from strop.train.clustering import cluster, keep_clusters
-from strop.train.pruning import keep_zeros, prune
+from strop.train.clustering import cluster
+from strop.train.pruning import prune
 from strop.train.quantization import Quantization, quantization_aware
 from strop.train.ranges import FakeQuantize, QuantizedLayer
 from tests import models
@@ -280,15 +280,25 @@ def test_frozen_layers_stay_frozen():
     assert np.any(np.asarray(taught) != np.asarray(model.get_layer("label").kernel))
 
 
-def test_zeros_and_clusters_are_kept():
+def test_zeros_and_clusters_are_kept_and_counted():
     model = small()
-    prune(model, 0.5)
-    cluster(model, 8)
+    prune(model, 0.5, exclude=("label",))
+    cluster(model, 8, exclude=("label",))
     made = aware_of(model)
-    kept = [keep_zeros(made.model), keep_clusters(made.model)]
+    kept = made.keeping()
     fit(made.model, images(), images(shape=(4,)), callbacks=kept)
 
-    finished = made.finished().get_layer("stem_conv")
+    whole = made.finished()
+    finished = whole.get_layer("stem_conv")
+
+    assert [kernel.layer for callback in kept for kernel in callback.kernels] == 2 * [
+        "stem_conv/stem_conv"
+    ]
+    sparsity, clusters = made.counted(whole)
+    assert sparsity == {"stem_conv": 0.5}
+    # Normalization's scale may turn the sign of a channel's.
+    assert set(clusters) == {"stem_conv"}
+    assert clusters["stem_conv"] == len(np.unique(np.asarray(finished.codes))) <= 15
 
     kernel, step = np.asarray(finished.layer.kernel), np.asarray(finished.step)
     # One code a cluster; normalization's scale may turn the sign of a channel's.
@@ -317,6 +327,116 @@ def test_what_is_joined_is_rounded_onto_one_grid():
     assert ends[0] - 1e-2 <= found.min() < found.max() <= ends[1] + 1e-2
 
 
+def normalized_alone(shape, *, behind=layers.ReLU):
+    """A normalization that no layer can take in, since a function stands between."""
+    x = keras.Input(shape, name="x")
+    hidden = layers.Dense(6, activation="relu", name="hidden")(x)
+    norm = layers.BatchNormalization(momentum=0.5, name="norm")(hidden)
+    model = keras.Model(x, layers.Dense(2, name="y")(behind(name="behind")(norm)))
+    for seed in range(8):
+        model(images(256, seed=seed, shape=shape), training=True)
+    return models.settle(model)
+
+
+@pytest.mark.parametrize("shape", [(4,), (5, 4), (3, 5, 4)])
+def test_a_normalization_alone_is_a_kernel_that_loses_nothing(shape):
+    model = normalized_alone(shape)
+    made = aware_of(model, shape=shape, count=256)
+
+    assert made.left_in_float == {}
+    assert "norm" in made.quantized
+    finished = made.finished().get_layer("norm")
+    assert (
+        np.abs(np.asarray(finished.codes)).tolist() == np.full(finished.codes.shape, 127).tolist()
+    )
+    norm, x = model.get_layer("norm"), images(shape=shape)
+    scale = np.asarray(norm.gamma) / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+    # Steps have 14 binary digits.
+    np.testing.assert_allclose(np.asarray(finished.layer.kernel).ravel(), scale, rtol=2.0**-14)
+    apart = np.abs(answers(made.model, x) - answers(model, x))
+    assert apart.max() < 0.05 * np.ptp(answers(model, x))
+
+
+def test_a_normalization_alone_goes_on_being_trained():
+    model = normalized_alone((5, 4))
+    made = aware_of(model, shape=(5, 4))
+    norm = made.model.get_layer("norm").normalization
+    before = [np.asarray(weight).copy() for weight in norm.weights]
+
+    fit(made.model, images(shape=(5, 4)), images(shape=(5, 2)))
+
+    for was, weight in zip(before, norm.weights, strict=True):
+        assert np.any(was != np.asarray(weight))
+    kernel = made.model.get_layer("norm").layer.kernel
+    np.testing.assert_array_equal(np.asarray(kernel), 1)
+
+
+def test_means_of_codes_are_rounded_onto_their_own_grid():
+    x = keras.Input((8, 8, 3), name="x")
+    pooled = layers.AveragePooling2D(2, name="pooled")(layers.Conv2D(4, 1, name="conv")(x))
+    model = keras.Model(x, layers.Conv2D(2, 1, name="y")(pooled))
+    made = aware_of(model)
+    quantizer = made.model.get_layer("conv_range")
+    tensor = made.model.get_layer("y_unrounded").input
+
+    found = answers(keras.Model(made.model.inputs, tensor))
+
+    assert kinds(made.model).count("FakeQuantize") == 3
+    codes = found / step_of(quantizer)
+    np.testing.assert_allclose(codes, np.round(codes), atol=1e-3)
+    before = float(quantizer.minimum), float(quantizer.maximum)
+    fit(made.model, 1e-3 * images(), images(shape=(4, 4, 2)), epochs=1)
+    # Two batches of nearly nothing: a hundredth in, each, by what the convolution gives; not by its means too.
+    after = float(quantizer.minimum), float(quantizer.maximum)
+    np.testing.assert_allclose(after, 0.99**2 * np.array(before), rtol=2e-3)
+
+
+def test_numbers_are_added_and_multiplied_on_integers():
+    x = keras.Input((6,), name="x")
+    hidden = layers.Dense(5, name="hidden")(x)
+    gate = layers.ReLU(6.0, name="cut")(hidden + 3.0) / 6.0
+    vector = hidden * np.arange(5.0, dtype=np.float32)
+    both = layers.Concatenate(name="both")([1.0 - gate, vector])
+    model = keras.Model(x, layers.Dense(2, name="y")(both))
+
+    made = aware_of(model, shape=(6,), count=256)
+
+    (listed,) = made.left_in_float.values()  # the product with many numbers
+    assert listed == "there is no integer form of 'Multiply' here"
+    x = images(shape=(6,))
+    apart = np.abs(answers(made.model, x) - answers(model, x))
+    assert apart.max() < 0.03 * np.ptp(answers(model, x))
+
+
+def test_a_mask_is_no_data():
+    x, mask = keras.Input((4,), name="x"), keras.Input((4,), dtype="bool", name="mask")
+    shares = layers.Softmax(name="shares")(layers.Dense(4, name="hidden")(x), mask=mask)
+    model = keras.Model([x, mask], layers.Dense(2, name="y")(shares))
+
+    made = quantization_aware(model)
+
+    assert made.left_in_float == {
+        "shares": "there is no integer form of 'Softmax' here where it is given several tensors"
+    }
+    masks = np.array([[True, True, False, False]] * 8)
+    samples = Samples({"x": images(8, shape=(4,)), "mask": masks})
+    made.calibrate(samples, signature_of(model))
+    given = [samples.inputs["x"], masks]
+    np.testing.assert_allclose(np.asarray(made.model(given)), np.asarray(model(given)), atol=0.05)
+
+
+@pytest.mark.parametrize("ranges", ["moving_average", "learned"])
+def test_grids_of_16_bits_lie_evenly_about_zero(original, ranges):
+    made = aware_of(original, activation_bits=16, ranges=ranges)
+    wanted, found = answers(original), answers(made.finished())
+    assert np.abs(wanted - found).max() < 0.02 * np.ptp(wanted)  # eight bits of weights
+    for layer in made.finished().layers:
+        if isinstance(layer, FakeQuantize):
+            low, high = layer.fixed
+            step = (high - low) / (2**16 - 1)
+            np.testing.assert_allclose([low / step, high / step], [-(2**15), 2**15 - 1])
+
+
 @pytest.mark.parametrize(
     ("function", "behind"),
     [
@@ -324,6 +444,8 @@ def test_what_is_joined_is_rounded_onto_one_grid():
         ("silu", ["FakeQuantize", "Activation", "FakeQuantize", "Multiply", "FakeQuantize"]),
         ("sigmoid", ["FakeQuantize", "Activation", "FakeQuantize"]),
         ("gelu", ["FakeQuantize", "Activation", "FakeQuantize"]),
+        ("elu", ["FakeQuantize", "Activation", "FakeQuantize"]),
+        ("hard_sigmoid", ["FakeQuantize", "Activation", "FakeQuantize", "FakeQuantize"]),
         ("softplus", ["FakeQuantize", "Activation"]),
     ],
 )

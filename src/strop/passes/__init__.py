@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from strop.core.contracts import KERAS, TENSORFLOW, Context, Effort, Exactness, Needs, Pass
-from strop.core.errors import DivergedError, TrialError, message
+from strop.core.errors import DivergedError, message
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
 
@@ -74,15 +74,12 @@ class TaughtPass(Pass):
 
         original = opened(context.original, compiled=True)
         settings = FineTuning(self.epochs, self.batch_size, self.learning_rate or None)
-        try:
-            tuned = fine_tune(
-                live, context.training, model.signature, settings,
-                teacher=original, compiled=original, callbacks=callbacks, keep_from=keep_from,
-                is_enough=self.enough(live, model, context), backup=context.backup, seed=context.seed,
-                report=context.progress,
-            )  # fmt: skip
-        except ValueError as error:  # what there is to be taught by does not do
-            raise TrialError(str(error)) from None
+        tuned = fine_tune(
+            live, context.training, model.signature, settings,
+            teacher=original, compiled=original, callbacks=callbacks, keep_from=keep_from,
+            is_enough=self.enough(live, model, context), backup=context.backup, seed=context.seed,
+            report=context.progress,
+        )  # fmt: skip
         return self.told_of(tuned)
 
     def enough(self, live: Any, model: Model, context: Context) -> Callable[[], bool]:

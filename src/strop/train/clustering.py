@@ -293,12 +293,12 @@ class _Around(keras.constraints.Constraint):  # type: ignore[misc]
     """
 
     def __init__(self, within: Any, project: Callable[[Any], Any]) -> None:
-        self._within, self._project = within, project
+        self.within, self._project = within, project
         self._is_held = True
 
     def __call__(self, weights: Any) -> Any:
-        if self._within is not None:
-            weights = self._within(weights)
+        if self.within is not None:
+            weights = self.within(weights)
         return self._project(weights) if self._is_held else weights
 
     def take_from(self, variable: Any) -> None:
@@ -310,7 +310,7 @@ class _Around(keras.constraints.Constraint):  # type: ignore[misc]
 def _unspent(constraint: Any) -> Any:
     """Return the first constraint that is not spent; masks of pruning that are not held any more are, too."""
     while not getattr(constraint, "_is_held", True):
-        constraint = constraint._within
+        constraint = constraint.within
     return constraint
 
 
@@ -380,16 +380,21 @@ class SharedValues:
             preserve_zeros=keeps_zeros,
             seed=seed,
         )
-        return cls(
-            kernel, found, most, channel_axes, keeps_zeros=keeps_zeros, remembers=remembers
-        )
+        return cls(kernel, found, most, channel_axes, keeps_zeros=keeps_zeros, remembers=remembers)
 
     @classmethod
     def equal(
-        cls, kernel: Kernel, most: int = 256, *, keeps_zeros: bool = True
+        cls, kernel: Kernel, most: int = 256, *, keeps_zeros: bool = True, is_told: bool = False
     ) -> SharedValues | None:
-        """Return the clusters that a kernel's weights are in already; None where they share no values, as in `keep_clusters`."""
-        axes = _axes_of_clusters(kernel, most)
+        """Return the clusters that a kernel's weights are in already; None where they share no values.
+
+        Args:
+            kernel: Of weights that may be equal.
+            most: The most values that it, or a channel of it, may have.
+            keeps_zeros: Whether zeros stay zeros.
+            is_told: Whether it is known to be clustered, so that any two equal weights are enough of a sign.
+        """
+        axes = _axes_of_clusters(kernel, most, is_told=is_told)
         if axes is None:
             return None
         found = clusters_of(kernel.weights, channel_axes=axes)
@@ -515,13 +520,16 @@ def _in_a_channel(shape: Sequence[int], channel_axes: Sequence[int]) -> int:
     )
 
 
-def _axes_of_clusters(kernel: Kernel, most: int) -> tuple[int, ...] | None:
+def _axes_of_clusters(
+    kernel: Kernel, most: int, *, is_told: bool = False
+) -> tuple[int, ...] | None:
     """Return the axes that number the channels in which weights are clustered; None where they are not."""
     weights = kernel.weights
     for axes in ((), _channel_axes(kernel)):
         count = distinct_values(weights, channel_axes=axes)
+        size = _in_a_channel(weights.shape, axes)
         # A kernel of one value was never trained, and would never differ again.
-        if 1 < count <= min(most, _in_a_channel(weights.shape, axes) // 2):
+        if 1 < count <= min(most, size - 1 if is_told else size // 2):
             return axes
     return None
 

@@ -368,7 +368,7 @@ class _Student(Taught):
         self.hints = hints
         self.projections = [
             # On its last axis it is a convolution of one place, too.
-            keras.layers.Dense(width, use_bias=False, name=f"projection_{number}")
+            keras.layers.Dense(width, name=f"projection_{number}")
             if width
             else keras.layers.Identity()
             for number, width in enumerate(hints.widths)

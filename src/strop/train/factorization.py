@@ -27,7 +27,6 @@ from strop.train.pruning import Exclusion, kernels_of
 from strop.train.rebuilding import Copy, copied, rebuilt
 
 Error = Callable[[Any], float]
-_MARGIN = 0.1
 _PROBED = (0.25, 0.5, 0.75)  # of a layer's multiply-accumulates: where its sensitivity is measured
 _LEAST_LOST = 1e-9  # where less of the energy is lost, what that does to the answers is rounding
 _WORST = 1e30  # what no answers cost that are no numbers; finite, so that nothing lost still costs nothing
@@ -55,7 +54,7 @@ def factorize(
     macs: float | None = None,
     kind: str = "tucker",
     exclude: Sequence[Exclusion] = (),
-    margin: float = _MARGIN,
+    margin: float | None = None,
     error_of: Error | None = None,
 ) -> Factorized:
     """Return a new model in which Dense, Embedding and convolutional layers are their factors, where that pays.
@@ -64,8 +63,8 @@ def factorize(
     that share of the multiply-accumulates and lose least. Frozen layers are left alone, and so are those that code of
     other layers calls, and those that share their kernel with another.
 
-    It pays that saves a share of the multiply-accumulates and of the weights. That is counted and not measured: what
-    time a row of layers takes is for the engine to tell that runs it, and another time each time.
+    What pays is counted and not measured, so that the same model always becomes the same: where a layer saves so many
+    multiply-accumulates, and weights, as made up for the calls of more layers when that was measured.
 
     An Embedding has products only once it is factored: it pays by its weights alone, and never under a budget.
 
@@ -77,7 +76,8 @@ def factorize(
             those at either end that would save nothing; ``channel``: one of the kernel's size, and one of size 1;
             ``spatial``: one along the first axis, and one along the others.
         exclude: Layers to leave alone, as in `strop.train.pruning.kernels_of`.
-        margin: The share of its multiply-accumulates and of its weights that a layer has to save, in [0, 1).
+        margin: The share of its multiply-accumulates and of its weights that a layer has to save, in [0, 1); None for a
+            third in convolutions, and a tenth in others.
         error_of: Tells how wrong a model is, more being worse; see `errors_against`. Under a budget it is asked of a
             copy of the model what each layer's factors cost by themselves, at three ranks; what the others cost is
             drawn from that. Without it the same share of energy is worth the same in all layers.
@@ -135,7 +135,7 @@ def _single(answers: NDArray[Any]) -> Any:
     return keras.ops.convert_to_tensor(answers.astype(np.float32))
 
 
-def _mistakes(energy: float, macs: float | None, kind: str, margin: float) -> list[str]:
+def _mistakes(energy: float, macs: float | None, kind: str, margin: float | None) -> list[str]:
     found = []
     if not 0 < energy <= 1:
         found.append(f"energy must lie in (0, 1], not {energy!r}")
@@ -143,7 +143,7 @@ def _mistakes(energy: float, macs: float | None, kind: str, margin: float) -> li
         found.append(f"macs must lie in (0, 1], not {macs!r}")
     if kind not in KINDS:
         found.append(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
-    if not 0 <= margin < 1:
+    if margin is not None and not 0 <= margin < 1:
         found.append(f"margin must lie in [0, 1), not {margin!r}")
     return found
 

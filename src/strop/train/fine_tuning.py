@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from strop.core.errors import SamplesError
 from strop.core.samples import Samples
 from strop.core.signature import Signature
 from strop.graph.keras_models import arranged, outputs_of
@@ -24,6 +25,7 @@ _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
 _LEAST_SAMPLES = 8
 _ANSWERED_AT_ONCE = 256
 _STEPS_A_LOOK = 20
+_BEST, _EPOCHS = "best.npz", "epochs"  # within the folder to go on from
 
 Report = Callable[[float, str], None]
 
@@ -101,7 +103,7 @@ def fine_tune(
         report: Told what share is done, and what there is to say.
 
     Raises:
-        ValueError: If there is nothing to be taught by, or there are too few samples.
+        SamplesError: If there is nothing to be taught by, or there are too few samples.
     """
     keras.utils.set_random_seed(seed)
     compiled = model if compiled is None else compiled
@@ -114,15 +116,13 @@ def fine_tune(
 
 def answers_of(model: Any, samples: Samples, signature: Signature) -> list[NDArray[Any]]:
     """Return what a live model answers to samples, an array an output in the signature's order."""
-    inputs = [samples.inputs[name] for name in signature.input_names]
-    parts = []
-    for start in range(0, len(samples), _ANSWERED_AT_ONCE):
-        part = [
-            ops.convert_to_tensor(array[start : start + _ANSWERED_AT_ONCE]) for array in inputs
-        ]
+    only, parts = signature.batch, []
+    batches = samples.full_batches(only) if only else samples.batches(_ANSWERED_AT_ONCE)
+    for batch in batches:
+        part = [ops.convert_to_tensor(batch[name]) for name in signature.input_names]
         given = outputs_of(model(arranged(model, part, signature), training=False), signature)
         parts.append([ops.convert_to_numpy(tensor) for tensor in given])
-    return [np.concatenate(output) for output in zip(*parts, strict=True)]
+    return [np.concatenate(output)[: len(samples)] for output in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,13 @@ class Lessons:
         """Return the loss of a batch: of each output by its target, by its teacher, or by both."""
         total = ops.zeros(())
         for place, output in enumerate(outputs):
-            task = self.losses.get(place)
+            # In whole precision, whatever a layer of half of it gives.
+            task, output = self.losses.get(place), ops.cast(output, "float32")
             share = 1.0 if task is None else self.teacher_share
             if task is not None:
                 total += (1 - share) * ops.mean(task(wanted[_target(place)], output))
             if _answer(place) in wanted:
-                answer = ops.cast(wanted[_answer(place)], output.dtype)
+                answer = ops.cast(wanted[_answer(place)], "float32")
                 kind, temperature = self.kinds[place], self.temperature
                 total += share * distillation_loss(kind, output, answer, temperature=temperature)
         return total
@@ -192,14 +193,17 @@ def lessons_of(
         temperature: Of the teacher's answers about classes.
 
     Raises:
-        ValueError: If there is nothing to be taught by, or there are too few samples.
+        SamplesError: If there is nothing to be taught by, or there are too few samples.
     """
-    if len(samples) < _LEAST_SAMPLES:
-        raise ValueError(
-            f"expected at least {_LEAST_SAMPLES} samples to train on, got {len(samples)}"
+    least = max(
+        _LEAST_SAMPLES, 2 * (signature.batch or 0)
+    )  # a batch of one size only to learn, and one to hold out
+    if len(samples) < least:
+        raise SamplesError(
+            f"at least {least} samples are needed to train on; there are {len(samples)}."
         )
     if teacher is None and not samples.targets:
-        raise ValueError("expected targets or a teacher to train by; there is neither")
+        raise SamplesError("there is nothing to be taught by: neither targets nor a teacher.")
     answers = answers_of(model if teacher is None else teacher, samples, signature)
     targets = {
         place: np.asarray(samples.targets[name])
@@ -207,7 +211,7 @@ def lessons_of(
         if name in samples.targets
     }
     kinds = tuple(kind_of(answer, targets.get(place)) for place, answer in enumerate(answers))
-    own = _compiled_losses(compiled, len(answers))
+    own = _compiled_losses(compiled, signature)
     losses = {
         place: own[place]
         if _takes(own[place], target, answers[place])
@@ -218,7 +222,10 @@ def lessons_of(
     if teacher is not None:
         wanted |= {_answer(place): answer for place, answer in enumerate(answers)}
     inputs = [np.asarray(samples.inputs[name]) for name in signature.input_names]
-    cut = len(samples) - min(max(int(len(samples) * _HELD_OUT), 1), _MOST_HELD_OUT)
+    only = signature.batch or 1
+    held_out = min(max(int(len(samples) * _HELD_OUT), 1), _MOST_HELD_OUT)
+    held_out = math.ceil(held_out / only) * only
+    cut, first = len(samples) - held_out, (len(samples) - held_out) % only
 
     def part(chosen: slice) -> tuple[list[Any], dict[str, Any]]:
         return [array[chosen] for array in inputs], {
@@ -227,7 +234,7 @@ def lessons_of(
 
     share = settings.teacher_share if teacher is not None else 0.0
     return Lessons(
-        part(slice(0, cut)), part(slice(cut, None)), kinds, losses, share, temperature
+        part(slice(first, cut)), part(slice(cut, None)), kinds, losses, share, temperature
     )  # fmt: skip
 
 
@@ -295,29 +302,35 @@ def teach(
         backup: A folder to go on from after an interruption.
         report: Told what share is done.
     """
-    lessons = taught.lessons
-    taught([ops.convert_to_tensor(array[:1]) for array in lessons.taught[0]])  # builds it
-    steps = math.ceil(len(lessons.taught[0][0]) / settings.batch_size) * settings.epochs
-    taught.compile(optimizer=_optimizer(compiled, settings, steps))
-    watch = _Watch(taught.student, settings.patience, steps, keep_from, is_enough, report)
-    also = [keras.callbacks.BackupAndRestore(backup)] if backup else []
+    lessons, only = taught.lessons, taught.signature.batch
+    batch = only or settings.batch_size
+    taught([ops.convert_to_tensor(array[: only or 1]) for array in lessons.taught[0]])  # builds it
+    steps = math.ceil(len(lessons.taught[0][0]) / batch)
+    taught.compile(
+        optimizer=_optimizer(compiled, settings, steps * settings.epochs, taught.student)
+    )
+    watch = _Watch(
+        taught.student, settings, steps,
+        keep_from=keep_from, is_enough=is_enough, report=report, kept=backup and backup / _BEST,
+    )  # fmt: skip
+    also = [keras.callbacks.BackupAndRestore(backup / _EPOCHS)] if backup else []
     taught.fit(
-        *lessons.taught, validation_data=lessons.held_out, validation_batch_size=_ANSWERED_AT_ONCE,
-        batch_size=settings.batch_size, epochs=settings.epochs, verbose=0,
-        callbacks=[*callbacks, watch, *also],
+        *lessons.taught, validation_data=lessons.held_out, validation_batch_size=only or _ANSWERED_AT_ONCE,
+        batch_size=batch, epochs=settings.epochs, verbose=0, callbacks=[*callbacks, watch, *also],
     )  # fmt: skip
     watch.restore()
     return FineTuned(tuple(watch.losses), watch.best, lessons.spelled(), watch.has_diverged)
 
 
-def _compiled_losses(model: Any, count: int) -> list[Any]:
+def _compiled_losses(model: Any, signature: Signature) -> list[Any]:
     """Return the loss that each output was compiled with; None where that can't be told."""
-    loss = getattr(model, "loss", None)
-    if isinstance(loss, dict):
-        loss = [loss.get(name) for name in model.output_names]
-    given = list(loss) if isinstance(loss, list | tuple) else [loss] * count
-    if len(given) != count:
-        return [None] * count
+    loss, names = getattr(model, "loss", None), signature.output_names
+    if isinstance(loss, dict):  # by an output's key, where there are keys, or by its layer
+        layers = getattr(model, "output_names", names)
+        loss = [loss.get(name, loss.get(layer)) for name, layer in zip(names, layers, strict=True)]
+    given = list(loss) if isinstance(loss, list | tuple) else [loss] * len(names)
+    if len(given) != len(names):
+        return [None] * len(names)
     return [keras.losses.get(one) if isinstance(one, str) else one for one in given]
 
 
@@ -333,18 +346,30 @@ def _takes(loss: Any, target: NDArray[Any], answer: NDArray[Any]) -> bool:
     return bool(np.isfinite(ops.convert_to_numpy(found)).all())
 
 
-def _optimizer(model: Any, settings: FineTuning, steps: int) -> Any:
-    """Return an optimizer of its own, such as the model was compiled with, or else Adam."""
-    compiled = getattr(model, "optimizer", None)
+def _optimizer(compiled: Any, settings: FineTuning, steps: int, student: Any) -> Any:
+    """Return an optimizer of its own, such as a model was compiled with, or else Adam."""
+    own = getattr(compiled, "optimizer", None)
+    own = getattr(own, "inner_optimizer", own)  # what scales the loss has no rate of its own
     falling = keras.optimizers.schedules.CosineDecay(
         settings.learning_rate or _LEARNING_RATE, max(steps, 1)
     )
-    if compiled is None:
-        return keras.optimizers.Adam(falling)
-    config = compiled.get_config()
-    if settings.learning_rate is not None:
-        config["learning_rate"] = keras.optimizers.schedules.serialize(falling)
-    return type(compiled).from_config(config)
+    if own is None:
+        made = keras.optimizers.Adam(falling)
+    else:
+        config = own.get_config()
+        if settings.learning_rate is not None:
+            config["learning_rate"] = keras.optimizers.schedules.serialize(falling)
+        made = type(own).from_config(config)
+    is_half = any(getattr(layer, "compute_dtype", "") == "float16" for layer in _within(student))
+    # Gradients of half precision vanish unless the loss is scaled.
+    return keras.optimizers.LossScaleOptimizer(made) if is_half else made
+
+
+def _within(model: Any) -> Iterator[Any]:
+    """Yield the layers of a model, those of models within too."""
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        yield from _within(layer)
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -353,31 +378,42 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     def __init__(
         self,
         model: Any,
-        patience: int,
+        settings: FineTuning,
         steps: int,
+        *,
         keep_from: int,
         is_enough: Callable[[], bool] | None,
         report: Report,
+        kept: Path | None,
     ) -> None:
         super().__init__()
         self.losses: list[float] = []
         self.best: int | None = None
         self.has_diverged = False
         self._least = math.inf
-        self._taught, self._patience, self._steps, self._report = model, patience, steps, report
-        self._keep_from, self._is_enough = keep_from, is_enough
+        self._taught, self._settings, self._steps, self._report = model, settings, steps, report
+        self._keep_from, self._is_enough, self._kept = keep_from, is_enough, kept
         self._before: list[Any] = model.get_weights()
         self._weights: list[Any] | None = None
-        self._started, self._done = time.monotonic(), 0
+        self._started, self._begun, self._done = time.monotonic(), 0, 0
+        if kept and kept.exists():
+            self._go_on_from(kept)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Count the steps of epochs before an interruption as done."""
+        if not self._done:
+            self._begun = self._done = epoch * self._steps
+            self._started = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Tell how far it is, and end where the loss is no number."""
         self._done += 1
         if self._done % _STEPS_A_LOOK != 1:
             return
-        share = min(self._done / self._steps, 1.0)
-        left = (time.monotonic() - self._started) * (1 - share) / share
-        self._report(share, f"training, about {left:.0f} s left")
+        total = self._steps * self._settings.epochs
+        each = (time.monotonic() - self._started) / (self._done - self._begun)
+        left = each * max(total - self._done, 0)
+        self._report(min(self._done / total, 1.0), f"training, about {left:.0f} s left")
         self._stop_if_diverged((logs or {}).get("loss", 0.0))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -393,8 +429,24 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         if is_enough or self.best is None or loss < self._least:
             self.best, self._least = epoch, loss
             self._weights = self._taught.get_weights()
-        if is_enough or epoch - self.best >= self._patience:
+            self._keep()
+        if is_enough or epoch - self.best >= self._settings.patience:
             self.model.stop_training = True
+
+    def _keep(self) -> None:
+        """Write the best weights down, for what goes on after an interruption."""
+        if self._kept and self._weights is not None:
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            draft = self._kept.with_suffix(".draft")
+            arrays = {f"weight_{place}": weight for place, weight in enumerate(self._weights)}
+            with draft.open("wb") as file:
+                np.savez(file, best=self.best, least=self._least, **arrays)
+            draft.replace(self._kept)
+
+    def _go_on_from(self, kept: Path) -> None:
+        with np.load(kept) as found:
+            self.best, self._least = int(found["best"]), float(found["least"])
+            self._weights = [found[f"weight_{place}"] for place in range(len(self._before))]
 
     def restore(self) -> None:
         """Give the model its best weights, or, where it diverged before there were any, those it came with."""

@@ -382,7 +382,7 @@ class _Mask(keras.constraints.Constraint):  # type: ignore[misc]
 
     def __init__(self, variable: Any) -> None:
         self._variable = variable
-        self._within: Any = None
+        self.within: Any = None
         self._is_held = False
         # A variable itself, so that the compiled step sees it change.
         self._kept = keras.Variable(
@@ -391,15 +391,15 @@ class _Mask(keras.constraints.Constraint):  # type: ignore[misc]
 
     def __call__(self, weights: Any) -> Any:
         if not self._is_held:
-            return weights if self._within is None else self._within(weights)
+            return weights if self.within is None else self.within(weights)
         # The user's constraint is given the zeros (a norm is to be that of what is left), and may not take them away.
         zeroed = self._zeroed(weights)
-        return zeroed if self._within is None else self._zeroed(self._within(zeroed))
+        return zeroed if self.within is None else self._zeroed(self.within(zeroed))
 
     def hold(self) -> None:
         """Put the mask around the variable's constraint."""
         if self not in _nested(self._variable.constraint):
-            self._within, self._variable.constraint = self._variable.constraint, self
+            self.within, self._variable.constraint = self._variable.constraint, self
         self._is_held = True
 
     def release(self) -> None:
@@ -410,7 +410,7 @@ class _Mask(keras.constraints.Constraint):  # type: ignore[misc]
         self._is_held = False
         around = self._variable.constraint
         while isinstance(around, _Mask) and not around._is_held:
-            around = around._within
+            around = around.within
         self._variable.constraint = around
 
     def put(self, kept: Mask) -> None:
@@ -430,7 +430,7 @@ def _nested(constraint: Any) -> Iterator[_Mask]:
     """Yield the masks around the constraint that a variable had of its own."""
     while isinstance(constraint, _Mask):
         yield constraint
-        constraint = constraint._within
+        constraint = constraint.within
 
 
 def _mistakes(schedule: Schedule, pattern: Pattern, ranking: str) -> list[str]:
@@ -505,7 +505,9 @@ def _rank_of_equation(layer: Any) -> int:
     return len(layer.equation.replace(" ", "").split("->")[0].split(",")[1])
 
 
-_ANY_RANK = 6  # more than any kernel of the classes below has, where its axes are counted from the end
+_ANY_RANK = (
+    6  # more than any kernel of the classes below has, where its axes are counted from the end
+)
 _RECURRENT: dict[str, _Axes] = {"kernel": _all_but_last, "recurrent_kernel": _all_but_last}
 _KERNELS: dict[str, dict[str, _Axes]] = {
     "Dense": {"kernel": _all_but_last},

@@ -1,7 +1,5 @@
 """A Keras file is taught to be quantized, and what engines make of it computes in integers from end to end."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from strop.runtimes.tensorflow import TensorFlow
 from strop.train.clustering import cluster
 from strop.train.pruning import prune
 from tests.passes.convert.conftest import PlainContext, Teaching, Workshop
+from tests.taught import Flatbuffer
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +68,9 @@ def made(source, **settings):
     samples = Samples({"image": x}, {"label": y})
     settings = {"epochs": 1, "batch_size": 64, **settings}
     with quiet():
-        return QuantizeAware(**settings).apply(model, Teaching(workshop.new(), original=model, samples=samples))
+        return QuantizeAware(**settings).apply(
+            model, Teaching(workshop.new(), original=model, samples=samples)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -109,41 +110,21 @@ def test_what_comes_of_it_is_a_frozen_graph_that_answers_as_well(source, taught)
     assert right[1] >= right[0] - 0.02
 
 
-def litert(model, folder):
-    """The types that the operations of a graph's flatbuffer read and give, and what it answers."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    written = ConvertToLiteRT().apply(model, PlainContext(folder))
-    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(str(written.path), experimental_op_resolver_type=plain)
-    types = {t["index"]: np.dtype(t["dtype"]).name for t in interpreter.get_tensor_details()}
-    operations = [
-        (op["op_name"], {types[i] for i in (*op["inputs"], *op["outputs"]) if i >= 0})
-        for op in interpreter._get_ops_details()
-    ]
-    x = drawn(256, seed=9)[0]
-    (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.resize_tensor_input(given["index"], x.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(given["index"], x)
-    interpreter.invoke()
-    return operations, interpreter.get_tensor(result["index"])
-
-
 @pytest.mark.parametrize("settings", [{}, {"weight_bits": 4, "ranges": "learned", "epochs": 0}])
 def test_litert_computes_in_integers_from_end_to_end(source, taught, settings, tmp_path):
     model = made(source, **settings) if settings else taught
 
-    operations, found = litert(model, tmp_path)
+    file = Flatbuffer(ConvertToLiteRT().apply(model, PlainContext(tmp_path)))
 
-    assert [name for name, types in operations if "float32" in types] == ["QUANTIZE", "DEQUANTIZE"]
-    assert all("int8" in types for _, types in operations)
+    assert file.in_float == ["QUANTIZE", "DEQUANTIZE"]
+    assert file.model.facts["left_in_float"] == {}
+    assert all("int8" in types for _, types in file.operations)
     assert {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL"} <= {
-        n for n, _ in operations
+        n for n, _ in file.operations
     }
     # Integer kernels multiply by factors of 31 bits and round halves otherwise, so that a code here and there differs
-    # by one, and what comes of it by a few; four bits of weights are written in eight, each moved by a half at most.
-    apart = np.abs(found - answers(model)) / last_step(model)
+    # by one, and what comes of it by a few.
+    apart = np.abs(file.answers(drawn(256, seed=9)[0]) - answers(model)) / last_step(model)
     assert apart.max() <= 3.01
     assert apart.mean() < 0.5
 
@@ -182,7 +163,7 @@ def test_without_training_ranges_are_what_samples_show(source):
     assert np.abs(answers(found) - wanted).mean() < 0.01 * np.ptp(wanted)
 
 
-def test_zeros_and_clusters_of_what_came_before_are_kept(tmp_path):
+def test_zeros_and_clusters_of_what_came_before_are_kept_and_counted(tmp_path):
     keras.utils.set_random_seed(0)
     live = keras.Sequential(
         [keras.Input((8, 8, 3), name="image"), layers.Flatten(), layers.Dense(16)]
@@ -191,24 +172,21 @@ def test_zeros_and_clusters_of_what_came_before_are_kept(tmp_path):
     prune(live, 0.75)
     cluster(live, 8)
     workshop = Workshop(tmp_path)
-    model = workshop.keras(live)
-    model = replace(model, facts={"sparsity": {"label": 0.75}, "clusters": {"label": 8}})
+    model = workshop.keras(live)  # whose facts are gone with it: a file tells of nobody's work
 
     graph = made((workshop, model), learning_rate=0.01)
 
-    (codes,) = (array for array in constants_of(graph) if array.dtype == np.int8)
-    np.testing.assert_array_equal(codes == 0, np.asarray(live.layers[-1].kernel) == 0)
+    ((name, sparsity),) = graph.facts["sparsity"].items()
+    assert (sparsity, graph.facts["clusters"]) == (0.75, {name: 8})
+    file = Flatbuffer(ConvertToLiteRT().apply(graph, PlainContext(workshop.new())))
+    (codes,) = file.kernels().values()
+    before = np.asarray(live.layers[-1].kernel)
+    np.testing.assert_array_equal(codes.T == 0, before == 0)
     assert len(np.unique(codes)) == 8
 
 
-def constants_of(model):
-    import tensorflow as tf
-
-    return [
-        tf.make_ndarray(node.attr["value"].tensor)
-        for node in frozen_of(model).definition.node
-        if node.op == "Const"
-    ]
+def test_without_pruning_and_clustering_there_is_nothing_to_count(taught):
+    assert {"sparsity", "clusters"}.isdisjoint(taught.facts)
 
 
 def test_a_model_with_nothing_to_quantize_is_left_as_it_is(source):

@@ -61,7 +61,9 @@ def refuse_subclassed(model: Any) -> None:
         ValueError: If it is neither Functional nor Sequential.
     """
     is_model = isinstance(model, keras.Model)
-    if not is_model or not (isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")):
+    if not is_model or not (
+        isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
+    ):
         kind = type(model).__name__
         raise ValueError(
             message(

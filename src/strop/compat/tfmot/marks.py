@@ -112,9 +112,7 @@ class KeepingMark(Mark):
 
     def _kept_of(self, weights: Any, *, has_moved: bool) -> Any:
         if not isinstance(weights, keras.Variable):
-            # Another constraint around this one gives tensors.
-            (kept,) = self._kept.values()
-            return kept
+            return self._only_kept()
         if id(weights) not in self._kept:
             if has_moved:
                 self.refuse_late(weights)
@@ -122,6 +120,17 @@ class KeepingMark(Mark):
         elif not has_moved and self._kept[id(weights)] is not None:
             self.settled(self._kept[id(weights)])
         return self._kept[id(weights)]
+
+    def _only_kept(self) -> Any:
+        """Return what is kept of the one weight there is: another constraint around this one gives tensors."""
+        if len(self._kept) != 1:
+            raise InputError(
+                message(
+                    "weights are to keep two things at once, and which weights they are can't be told.",
+                    "Take the pruning off before, with strip_pruning(model): zeros can be kept without it.",
+                )
+            )
+        return next(iter(self._kept.values()))
 
     def refuse_late(self, variable: Any) -> None:
         """Refuse to begin with a weight that has been trained by a step already, where that matters.
@@ -194,6 +203,12 @@ def take_off(model: Any, kind: type[Mark]) -> None:
         for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
             if hasattr(variable, "constraint"):
                 variable.constraint = _without(variable.constraint, kind)
+
+
+def marks_in(model: Any, kind: type[_Kind]) -> list[_Kind]:
+    """Return the marks that the layers of a model bear, built or not."""
+    constraints = [c for layer in layers_of(model) for _, c in _constraints(layer)]
+    return [mark for mark in (find(c, kind) for c in constraints) if mark is not None]
 
 
 def custom_objects(model: Any) -> dict[str, Any]:

@@ -25,7 +25,8 @@ class FactorizeLowRank(TaughtPass):
     Before:  x ── Conv2D(W, 3 × 3) ── y
     After:   x ── Conv2D(1 × 1) ── Conv2D(3 × 3, fewer channels) ── Conv2D(1 × 1) ── y      (of kind 'tucker')
 
-    A layer pays that saves a tenth of its multiply-accumulates and of its weights, an Embedding by its weights alone.
+    A layer pays that saves a tenth of its multiply-accumulates and of its weights, a convolution a third, an Embedding by
+    its weights alone.
     With a budget (`macs` below 1) ranks go by what each layer's factors do to the answers, measured on samples.
     """
 

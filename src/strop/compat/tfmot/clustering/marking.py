@@ -15,7 +15,7 @@ from strop.train.clustering import SharedValues
 from strop.train.pruning import Kernel
 
 
-class CentroidInitialization(str, enum.Enum):
+class CentroidInitialization(enum.StrEnum):
     """Where the values are sought first; see `strop.numerics.clustering.INITIALIZATIONS`."""
 
     LINEAR = "linear"

@@ -93,9 +93,7 @@ def taught_to_be_quantized(
     configured = {name for name, one in annotations.items() if one.config is not None}
     given = _with_configs(model, annotations, configured) if configured else model
     left = tuple(
-        name
-        for name, _ in placed_layers(model)
-        if name not in annotations or name in configured
+        name for name, _ in placed_layers(model) if name not in annotations or name in configured
     )
     scope = {**custom_objects(model), **_classes(given)}
     with uncompiled(given), keras.saving.custom_object_scope(scope):
@@ -122,9 +120,7 @@ def _begin(model: Any, prefix: str) -> None:
                 layer.begin()
 
 
-def _with_configs(
-    model: Any, annotations: Mapping[str, Annotation], configured: set[str]
-) -> Any:
+def _with_configs(model: Any, annotations: Mapping[str, Annotation], configured: set[str]) -> Any:
     """Return a copy of a model in which layers with configs of their own are rounded as these say."""
     copy = copied(model)
     configs = {

@@ -60,7 +60,7 @@ class ClustersKept(KeepingMark):
 
     def found(self, kernel: Kernel) -> SharedValues | None:
         """Return the clusters that the weights are in; None where they share no values."""
-        shared = SharedValues.equal(kernel, keeps_zeros=self.preserve_sparsity)
+        shared = SharedValues.equal(kernel, keeps_zeros=self.preserve_sparsity, is_told=True)
         if shared is None:
             warn_of_left_alone({kernel.layer: "its weights share no values"}, "clustered")
         return shared

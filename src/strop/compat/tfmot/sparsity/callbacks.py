@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from strop.compat.tfmot.marks import borne
+from strop.compat.tfmot.marks import borne, marks_in
 from strop.compat.tfmot.sparsity.marking import PruneLowMagnitude, prunings_of
 
 
@@ -25,13 +25,21 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._marks: list[tuple[Any, Any]] = []
         self._batch = -1  # the last that was counted in this epoch
+        self._waits = False  # for a model that is built in its first step
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Have masks in the training step."""
-        self._marks = prunings_of(self.model)
+        self._batch, self._waits = -1, not self.model.built
+        if self._waits:
+            for mark in marks_in(self.model, PruneLowMagnitude):
+                mark.is_under_way = True
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._marks, self._waits = prunings_of(self.model), False
         if not self._marks:
             warnings.warn("no layer of the model is marked to be pruned", stacklevel=2)
-        self._batch = -1
         if any(mark.has_refused for mark, _ in self._marks):
             _renew_optimizer(self.model)
         for mark, hook in self._marks:
@@ -48,6 +56,8 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Count the step, and drop weights where it is time."""
+        if self._waits and self.model.built:
+            self._begin()
         # In loops of people's own, batches may all have one number.
         ahead = max(batch - self._batch, 1)
         self._batch = batch
@@ -56,14 +66,20 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
             hook.advance_to(mark.step - 1)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Count the other steps of an execution of several."""
+        """Count the other steps of an execution of several, and the first of a model that was built by it."""
+        is_built_by_it = self._waits and self.model.built
+        if is_built_by_it:
+            self._begin()
+            self._batch = -1
         # Keras gives the last step that an execution has room for, which may lie behind the epoch's end.
         steps = (self.params or {}).get("steps")
         last = min(batch, steps - 1) if steps else batch
         ahead = max(last - self._batch, 0)
         self._batch += ahead
-        for mark, _ in self._marks:
+        for mark, hook in self._marks:
             mark.step += ahead
+            if is_built_by_it:
+                hook.advance_to(mark.step - 1)
 
     def on_epoch_end(self, epoch: Any = None, logs: Any = None, *, batch: Any = None) -> None:
         """Drop what is due before the next step, where that is the last of it: there may be no next step."""
@@ -74,8 +90,9 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Any = None) -> None:
         """Take the masks out of the training step, and leave the zeros."""
-        for mark, hook in self._marks:
+        for _, hook in self._marks:
             hook.on_train_end()
+        for mark in (*marks_in(self.model, PruneLowMagnitude), *(mark for mark, _ in self._marks)):
             mark.is_under_way = False
 
 

@@ -37,6 +37,8 @@ __all__ = [
     "strip_pruning",
 ]
 
+_HALF_AT_ONCE = ConstantSparsity(0.5, 0)
+
 
 class PrunableLayer(abc.ABC):
     """For layers of one's own: says which of their weights can be pruned."""
@@ -48,7 +50,7 @@ class PrunableLayer(abc.ABC):
 
 def prune_low_magnitude(
     to_prune: Any,
-    pruning_schedule: PruningSchedule = ConstantSparsity(0.5, 0),
+    pruning_schedule: PruningSchedule = _HALF_AT_ONCE,
     block_size: Sequence[int] = (1, 1),
     block_pooling_type: str = "AVG",
     pruning_policy: PruningPolicy | None = None,
@@ -61,7 +63,7 @@ def prune_low_magnitude(
 
     Args:
         to_prune: A Sequential or Functional model; a layer, built or not; or a list of layers.
-        pruning_schedule: When, and what share.
+        pruning_schedule: When, and what share; half of the weights from the first step on if it is not said.
         block_size: Weights that go together, along a kernel's last two axes.
         block_pooling_type: Whether blocks are ranked by the mean magnitude (``AVG``) or the largest (``MAX``).
         pruning_policy: Which layers of a model are pruned, and whether a model can be; None for all that can.

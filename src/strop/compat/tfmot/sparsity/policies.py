@@ -137,9 +137,7 @@ def _first(
     return found
 
 
-def _refuse_unsupported(
-    starts: Mapping[int, Any], ends: Mapping[int, Any], links: _Links
-) -> None:
+def _refuse_unsupported(starts: Mapping[int, Any], ends: Mapping[int, Any], links: _Links) -> None:
     seen: set[int] = set()
     waiting = [reader for start in starts.values() for reader in links.readers(start)]
     while waiting:

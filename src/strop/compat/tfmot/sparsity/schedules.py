@@ -162,10 +162,12 @@ class Asked:
 
 def steps_of(schedule: PruningSchedule, *, said: float, always: float | None) -> Schedule:
     """Return a schedule as strop's pruning takes it; for the arguments see `Asked`."""
-    is_ours = type(schedule).__call__ in (ConstantSparsity.__call__, PolynomialDecay.__call__)
-    if is_ours and (always is None or schedule.steps.target >= always):
-        found: Schedule = schedule.steps
-        return found
+    # One that says something else than these has the last word, though it may be derived from them.
+    ours = {kind.__call__ for kind in (ConstantSparsity, PolynomialDecay)}
+    if not isinstance(schedule, ConstantSparsity | PolynomialDecay):
+        return Asked(schedule, said, always)
+    if type(schedule).__call__ in ours and (always is None or schedule.steps.target >= always):
+        return schedule.steps
     return Asked(schedule, said, always)
 
 

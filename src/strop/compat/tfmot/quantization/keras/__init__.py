@@ -38,6 +38,8 @@ __all__ = [
     "quantizers",
 ]
 
+_DEFAULT = Default8BitQuantizeScheme()
+
 
 def quantize_model(to_quantize: Any, quantized_layer_name_prefix: str = "quant_") -> Any:
     """Return a model to be trained that rounds as the integer model made of it will.
@@ -60,12 +62,10 @@ def quantize_model(to_quantize: Any, quantized_layer_name_prefix: str = "quant_"
     annotations = {
         name: annotation_of(layer) or Annotation() for name, layer in placed_layers(to_quantize)
     }
-    return taught_to_be_quantized(
-        to_quantize, Default8BitQuantizeScheme(), annotations, quantized_layer_name_prefix
-    )
+    return taught_to_be_quantized(to_quantize, _DEFAULT, annotations, quantized_layer_name_prefix)
 
 
-def quantize_annotate_layer(to_annotate: Any, quantize_config: QuantizeConfig | None = None) -> Any:
+def quantize_annotate_layer(to_annotate: Any, quantize_config: Any = None) -> Any:
     """Return a layer, the same, that `quantize_apply` is to quantize.
 
     Args:
@@ -99,7 +99,7 @@ def quantize_annotate_model(to_annotate: Any) -> Any:
 
 def quantize_apply(
     model: Any,
-    scheme: QuantizeScheme = Default8BitQuantizeScheme(),
+    scheme: QuantizeScheme = _DEFAULT,
     quantized_layer_name_prefix: str = "quant_",
 ) -> Any:
     """Return a model to be trained in which the layers that are annotated round as integer ones will.

@@ -40,9 +40,7 @@ class Quantizer(abc.ABC):
 class _Ranged(Quantizer):
     """A quantizer whose range follows what it is given in training."""
 
-    def __init__(
-        self, num_bits: int, per_axis: bool, symmetric: bool, narrow_range: bool
-    ) -> None:
+    def __init__(self, num_bits: int, per_axis: bool, symmetric: bool, narrow_range: bool) -> None:
         """Set up.
 
         Args:

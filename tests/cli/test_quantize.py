@@ -1,0 +1,112 @@
+"""`strop quantize`: integers in the form that the output's ending asks for, taught or not."""
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from strop.api.quantizing import quantize
+from strop.cli.quantize import command
+from strop.core.errors import ModelError, OutputError, ParameterError, SamplesError
+from tests.models import dense_case
+from tests.taught import Flatbuffer
+
+
+def run(case, *arguments):
+    return CliRunner().invoke(
+        command, [str(case.model), "--data", str(case.data), *map(str, arguments)], catch_exceptions=False
+    )  # fmt: skip
+
+
+def test_a_model_that_is_taught_computes_in_integers(digits, tmp_path):
+    file = tmp_path / "taught.tflite"
+
+    done = run(
+        digits, "--aware", "--epochs", 1, "--weight-bits", 4, "--max-drop", 0.03, "--output", file
+    )
+
+    assert done.exit_code == 0, done.output
+    assert "accuracy drops by" in done.output
+    made = Flatbuffer(_At(file))
+    assert made.in_float == ["QUANTIZE", "DEQUANTIZE"]
+    for kernel in made.kernels().values():
+        assert np.abs(kernel).max() == 7
+
+
+class _At:
+    """A file, as `Flatbuffer` wants it."""
+
+    def __init__(self, path):
+        self.path = path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("aware", [False, True])
+@pytest.mark.parametrize("ending", [".tflite", ".xml", ".onnx"])
+def test_each_form_is_written_and_answers_nearly_as_well(digits, ending, aware, tmp_path):
+    output = tmp_path / f"made{ending}"
+    settings = {"epochs": 1} if aware else {"samples": 64}
+
+    found = quantize(digits.model, digits.data, output, aware=aware, **settings)
+
+    assert found.path == output
+    assert output.exists()
+    assert (tmp_path / "made.bin").exists() == (ending == ".xml")
+    assert found.fidelity.drop.value <= 0.03
+    assert found.after["size"].value < found.before["size"].value / 2.5
+    assert found.facts["left_in_float"] == {}
+
+
+@pytest.mark.slow
+def test_a_model_in_memory_is_quantized_and_stays_as_it_is(digits, tmp_path):
+    model = keras.models.load_model(digits.model)
+    before = [weight.copy() for weight in model.get_weights()]
+
+    quantize(model, digits.data, tmp_path / "made.tflite", aware=True, epochs=0)
+
+    for was, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_what_makes_no_sense_is_refused_before_any_work(digits, tmp_path):
+    with pytest.raises(OutputError) as refused:
+        quantize(digits.model, digits.data, tmp_path / "made.pb")
+    assert str(refused.value) == (
+        "'.pb' tells no form that has integers.\n"
+        "An output ends in .tflite, .xml, .onnx.\n"
+        "  --output quantized.tflite"
+    )
+    with pytest.raises(ParameterError) as refused:
+        quantize(digits.model, digits.data, weight_bits=4)
+    assert str(refused.value) == (
+        "weight_bits is for models that are taught to compute in integers.\n"
+        "  strop quantize MODEL --data SAMPLES --aware --weight-bits 4"
+    )
+    with pytest.raises(ParameterError, match="only LiteRT has integer kernels of that width"):
+        quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, activation_bits=16)
+    with pytest.raises(ParameterError, match="'quantize.aware' has no parameter 'preset'"):
+        quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, preset="mixed")
+    with pytest.raises(ParameterError, match="weight_bits must be one of 4, 8, not 3"):
+        quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, weight_bits=3)
+    with pytest.raises(SamplesError, match="no samples to find the ranges of integers with"):
+        quantize(digits.model, output=tmp_path / "made.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_what_is_no_keras_model_is_refused(digits, tmp_path):
+    with pytest.raises(ModelError, match="of the form onnx, and only Keras models"):
+        quantize(
+            dense_case(tmp_path),
+            {"x": np.zeros((40, 4), np.float32)},
+            tmp_path / "m.tflite",
+            aware=True,
+        )
+    assert not (tmp_path / "m.tflite").exists()
+
+
+def test_each_option_says_what_it_is_of():
+    told = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+    assert "--weight-bits [4|8] (--aware) width of a weight's code" in told
+    assert "--activation-bits [8|16] (--aware, .tflite)" in told
+    assert "--preset [mixed|performance] (.xml)" in told
