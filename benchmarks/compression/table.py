@@ -23,6 +23,7 @@ from strop.numerics.statistics import Interval, ratio_interval
 _LOST_TO_STATIC = -0.5  # points: what the interval of the gain has to lie above
 _TAUGHT_BETTER = 1.0  # points
 _SLOWEST = 1.1
+_INTEGERS = {"int8", "uint8", "i8", "u8"}  # as LiteRT and OpenVINO call them
 
 Figures = Sequence[dict[str, Any]]
 
@@ -231,7 +232,7 @@ def _integers(made: Mapping[str, Any]) -> str:
     kernels: Mapping[str, int] = made["kernels"]
     if not kernels:
         return ""
-    whole = sum(count for name, count in kernels.items() if name.lstrip("u") in ("int8", "i8"))
+    whole = sum(count for name, count in kernels.items() if name in _INTEGERS)
     return f"{whole} of {sum(kernels.values())}"
 
 

@@ -8,6 +8,7 @@ from benchmarks.peers.lesson import Lesson, Schedule, Treated, carry_out
 
 def treat(model: Any, lesson: Lesson, schedule: Schedule) -> Treated:
     """Return the network as it is, and the callback that changes it."""
+    from strop.core import registry
     from strop.numerics.sparsity import PolynomialDecay
     from strop.train.clustering import Clustering
     from strop.train.pruning import Pruning
@@ -15,7 +16,10 @@ def treat(model: Any, lesson: Lesson, schedule: Schedule) -> Treated:
     callbacks: list[Any] = []
     if lesson.technique == "prune":
         target, end, frequency = schedule
-        callbacks = [Pruning(model, PolynomialDecay(0.0, target, 0, end, frequency=frequency))]
+        decay = PolynomialDecay(0.0, target, 0, end, frequency=frequency)
+        # As `strop.prune` ranks where nothing else is said.
+        ranking = registry.passes.get("prune.magnitude").defaults()["ranking"]
+        callbacks = [Pruning(model, decay, ranking=str(ranking))]
     elif lesson.technique == "cluster":
         callbacks = [Clustering(model, lesson.clusters, seed=lesson.seed)]
     return Treated(model, callbacks, lambda fitted: fitted)

@@ -84,7 +84,7 @@ def test_what_makes_no_sense_is_refused_before_any_work(digits, tmp_path):
     )
     with pytest.raises(ParameterError, match="only LiteRT has integer kernels of that width"):
         quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, activation_bits=16)
-    with pytest.raises(ParameterError, match="'quantize.aware' has no parameter 'preset'"):
+    with pytest.raises(ParameterError, match=r"'quantize\.aware' has no parameter 'preset'"):
         quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, preset="mixed")
     with pytest.raises(ParameterError, match="weight_bits must be one of 4, 8, not 3"):
         quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, weight_bits=3)

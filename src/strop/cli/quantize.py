@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from strop.api.quantizing import AWARE, ROUTES
+from strop.api.quantizing import AWARE, ROUTES, quantize
 from strop.cli.options import command_line, goal_of, limit_options, request_of, source_options
 from strop.cli.technique import _option, _print, _value
 from strop.core import registry
@@ -30,7 +30,6 @@ def run(model: str, **given: Any) -> None:
     Ranges are found with some of the samples. With --aware the model is taught again with the roundings in it, by the
     samples and by what it answered before.
     """
-    import strop.api
     from strop.cli.live import listener
 
     settings = {
@@ -40,7 +39,7 @@ def run(model: str, **given: Any) -> None:
     }
     request = request_of(given, goal=goal_of(given), command=command_line())
     with listener() as listen:
-        found = strop.api.quantize(
+        found = quantize(
             model, given["data"], given["output"], aware=given["aware"], request=request, listen=listen, **settings
         )  # fmt: skip
     _print(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from strop.core.parameters import parameter
 if TYPE_CHECKING:
     from strop.train.fine_tuning import FineTuned
 
+AUGMENTATIONS = ("flip", "shift")
+"""What `strop.train.augmentation` does to images; told here without a framework."""
 _USUAL_RATE = 0.001
 _ENOUGH = 0.5  # of what quality may drop
 _AGAINST_DIVERGING = "A smaller learning rate, or asking for less at once, may do."
@@ -39,9 +41,25 @@ class TaughtPass(Pass):
         doc="at the beginning, falling along a cosine, in the optimizer that the model was compiled with, or else Adam; "
         "0 for that optimizer as it is",
     )
+    augment: tuple[str, ...] = parameter(
+        (),
+        doc="how images are changed at each step: 'flip' mirrors them left to right, 'shift' moves them by up to an eighth",
+    )
     exclude: tuple[str, ...] = parameter(
         (), doc="layers to leave alone: names, names of classes, or functions as 'module:name'"
     )
+
+    @classmethod
+    def mistakes(cls, settings: Mapping[str, object]) -> list[str]:
+        """Return what is wrong with `settings`, a line each: ways to change images that there are not, too."""
+        found, given = super().mistakes(settings), settings.get("augment", ())
+        if isinstance(given, tuple):
+            found += [
+                f"'{cls.name}': augment must name some of {', '.join(AUGMENTATIONS)}, not {kind!r}"
+                for kind in given
+                if kind not in AUGMENTATIONS
+            ]
+        return found
 
     def teach(
         self,
@@ -73,7 +91,9 @@ class TaughtPass(Pass):
         from strop.train.fine_tuning import FineTuning, fine_tune
 
         original = opened(context.original, compiled=True)
-        settings = FineTuning(self.epochs, self.batch_size, self.learning_rate or None)
+        settings = FineTuning(
+            self.epochs, self.batch_size, self.learning_rate or None, augment=self.augment
+        )
         tuned = fine_tune(
             live, context.training, model.signature, settings,
             teacher=original, compiled=original, callbacks=callbacks, keep_from=keep_from,

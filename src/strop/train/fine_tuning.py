@@ -18,6 +18,7 @@ from strop.core.errors import SamplesError
 from strop.core.samples import Samples
 from strop.core.signature import Signature
 from strop.graph.keras_models import arranged, outputs_of
+from strop.train.augmentation import Augmentation, augmentation
 from strop.train.losses import TEMPERATURE, Kind, distillation_loss, kind_of, task_loss
 
 _LEARNING_RATE = 1e-3
@@ -41,6 +42,8 @@ class FineTuning:
             compiled with, as it is, or else 0.001 in Adam.
         teacher_share: Of the loss where there are targets too; without them the teacher's is all of it.
         patience: Epochs without a better loss on what was held out, after which it ends.
+        augment: How images are changed at each step, as in `strop.train.augmentation`; the teacher then answers at each
+            step too.
     """
 
     epochs: int = 5
@@ -48,6 +51,7 @@ class FineTuning:
     learning_rate: float | None = None
     teacher_share: float = 0.5
     patience: int = 5
+    augment: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,38 @@ def fine_tune(
     compiled = model if compiled is None else compiled
     lessons = lessons_of(model, samples, signature, settings, teacher=teacher, compiled=compiled)
     return teach(
-        Taught(model, signature, lessons), settings,
+        Taught(model, signature, lessons, _augmented(teacher, signature, settings, seed)), settings,
         compiled=compiled, callbacks=callbacks, is_enough=is_enough, keep_from=keep_from, backup=backup, report=report,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What changes a batch, and who answers to what it became.
+
+    Attributes:
+        change: Takes and returns inputs in the signature's order.
+        answer: What the teacher answers to them, an output each; empty without a teacher.
+    """
+
+    change: Augmentation
+    answer: Callable[[Sequence[Any]], list[Any]]
+
+
+def _augmented(
+    teacher: Any, signature: Signature, settings: FineTuning, seed: int
+) -> Augmented | None:
+    if not settings.augment:
+        return None
+
+    # A function: a teacher among the attributes of a Keras model would be trained, and saved, with it.
+    def answer(tensors: Sequence[Any]) -> list[Any]:
+        if teacher is None:
+            return []
+        given = teacher(arranged(teacher, list(tensors), signature), training=False)
+        return [ops.stop_gradient(tensor) for tensor in outputs_of(given, signature)]
+
+    return Augmented(augmentation(settings.augment, signature, seed=seed), answer)
 
 
 def answers_of(model: Any, samples: Samples, signature: Signature) -> list[NDArray[Any]]:
@@ -254,14 +287,25 @@ class Taught(keras.Model):  # type: ignore[misc]
         lessons: What it is taught by.
     """
 
-    def __init__(self, model: Any, signature: Signature, lessons: Lessons) -> None:
+    def __init__(
+        self,
+        model: Any,
+        signature: Signature,
+        lessons: Lessons,
+        augmented: Augmented | None = None,
+    ) -> None:
         super().__init__(name="taught")
         self.student, self.signature, self.lessons = model, signature, lessons
+        self._augmented = augmented
 
     def call(self, inputs: Any, training: bool = False) -> list[Any]:
-        """Return the model's outputs in the signature's order."""
-        given = arranged(self.student, self.tensors(inputs), self.signature)
-        return outputs_of(self.student(given, training=training), self.signature)
+        """Return the model's outputs in the signature's order, and behind them what a teacher answers to changed inputs."""
+        tensors, answers = self.tensors(inputs), []
+        if training and self._augmented:
+            tensors = self._augmented.change(tensors)
+            answers = self._augmented.answer(tensors)
+        given = arranged(self.student, tensors, self.signature)
+        return [*outputs_of(self.student(given, training=training), self.signature), *answers]
 
     def tensors(self, inputs: Any) -> list[Any]:
         """Return a batch as it comes as a list in the signature's order."""
@@ -276,7 +320,9 @@ class Taught(keras.Model):  # type: ignore[misc]
         training: bool = True,
     ) -> Any:
         """Return the lessons' loss, with what the model's own layers add to it."""
-        return self.lessons.loss(y_pred, y) + sum(self.student.losses)
+        count = len(self.signature.outputs)
+        newer = {_answer(place): answer for place, answer in enumerate(y_pred[count:])}
+        return self.lessons.loss(y_pred[:count], {**y, **newer}) + sum(self.student.losses)
 
 
 def teach(

@@ -1,0 +1,109 @@
+"""Images are changed as asked, by chance and by seed, and nothing else is."""
+
+import keras
+import numpy as np
+import pytest
+
+from strop.core.errors import ParameterError
+from strop.core.samples import Samples
+from strop.core.signature import Signature, TensorSpec
+from strop.graph.keras_models import signature_of
+from strop.passes import AUGMENTATIONS
+from strop.train.augmentation import KINDS, augmentation
+from strop.train.fine_tuning import FineTuning, fine_tune
+
+IMAGES = np.arange(6 * 16 * 8 * 2, dtype="float32").reshape(6, 16, 8, 2)
+
+
+def signature(*shapes, output=(None, 3)):
+    inputs = tuple(TensorSpec(f"x{n}", shape, "float32") for n, shape in enumerate(shapes))
+    return Signature(inputs, (TensorSpec("y", output, "float32"),))
+
+
+def changed(kinds, *arrays, seed=0, times=1):
+    change = augmentation(kinds, signature(*((None, *a.shape[1:]) for a in arrays)), seed=seed)
+    for _ in range(times):
+        found = [np.asarray(tensor) for tensor in change(arrays)]
+    return found
+
+
+def test_what_recipes_may_name_is_what_there_is():
+    assert AUGMENTATIONS == KINDS
+
+
+def test_some_images_are_mirrored_whole_and_the_others_left():
+    (found,) = changed(["flip"], IMAGES)
+    mirrored = [
+        np.array_equal(one, before[:, ::-1]) for one, before in zip(found, IMAGES, strict=True)
+    ]
+    same = [np.array_equal(one, before) for one, before in zip(found, IMAGES, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, same, strict=True))
+    assert any(mirrored)
+    assert any(same)
+
+
+def test_shifted_images_hold_what_was_there_by_an_eighth_elsewhere():
+    seen = set()
+    for seed in range(12):
+        (found,) = changed(["shift"], IMAGES, seed=seed)
+        assert found.shape == IMAGES.shape
+        wider = np.pad(IMAGES, [(0, 0), (2, 2), (1, 1), (0, 0)], mode="reflect")
+        places = [
+            (i, j) for i in range(5) for j in range(3)
+            if np.array_equal(found, wider[:, i : i + 16, j : j + 8])
+        ]  # fmt: skip
+        assert len(places) == 1
+        seen |= set(places)
+    assert len(seen) > 4
+
+
+def test_the_next_step_is_changed_otherwise_and_the_same_seed_alike():
+    (first,), (again,) = changed(KINDS, IMAGES, seed=3), changed(KINDS, IMAGES, seed=3)
+    np.testing.assert_array_equal(first, again)
+    (later,) = changed(KINDS, IMAGES, seed=3, times=4)
+    assert not np.array_equal(first, later)
+
+
+def test_what_is_no_image_stays():
+    numbers = np.arange(12.0, dtype="float32").reshape(6, 2)
+    found = changed(KINDS, numbers, IMAGES)
+    np.testing.assert_array_equal(found[0], numbers)
+    assert not np.array_equal(found[1], IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "given", "said"),
+    [
+        (["melt"], signature((None, 8, 8, 1)), "no augmentation 'melt'; there are: flip, shift"),
+        (["flip"], signature((None, 8)), "no input is one"),
+        (["flip"], signature((None, 8, 8, 1), output=(None, 8, 8, 1)), "is an image itself"),
+    ],
+)
+def test_what_can_not_be_changed_is_refused(kinds, given, said):
+    with pytest.raises(ParameterError, match=said):
+        augmentation(kinds, given)
+
+
+def test_the_teacher_answers_to_the_images_as_they_were_changed():
+    """A teacher that tells left from right: a student of mirrored images learns it only from answers to these."""
+    x = np.random.default_rng(0).normal(size=(256, 4, 4, 1)).astype("float32")
+    weights = np.random.default_rng(1).normal(size=(16, 1)).astype("float32")
+
+    def net(seed):
+        keras.utils.set_random_seed(seed)
+        layers = [
+            keras.Input((4, 4, 1), name="x"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1, name="y"),
+        ]
+        return keras.Sequential(layers)
+
+    teacher, student = net(0), net(5)
+    teacher.set_weights([weights, np.zeros(1, "float32")])
+    found = fine_tune(
+        student, Samples({"x": x}), signature_of(student),
+        FineTuning(epochs=40, batch_size=16, learning_rate=0.03, augment=("flip", "shift")), teacher=teacher,
+    )  # fmt: skip
+    assert found.losses[-1] < 0.02 * found.losses[0]
+    np.testing.assert_allclose(student.get_weights()[0], weights, atol=0.1)
+    assert len(student.trainable_weights) == 2  # the teacher is no part of it
