@@ -41,6 +41,12 @@ class TaughtPass(Pass):
         doc="at the beginning, falling along a cosine, in the optimizer that the model was compiled with, or else Adam; "
         "0 for that optimizer as it is",
     )
+    teacher_share: float = parameter(
+        0.5,
+        low=0.0,
+        high=1.0,
+        doc="of the loss where there are targets too; without them the original's answers are all of it",
+    )
     augment: tuple[str, ...] = parameter(
         (),
         doc="how images are changed at each step: 'flip' mirrors them left to right, 'shift' moves them by up to an eighth",
@@ -92,7 +98,11 @@ class TaughtPass(Pass):
 
         original = opened(context.original, compiled=True)
         settings = FineTuning(
-            self.epochs, self.batch_size, self.learning_rate or None, augment=self.augment
+            self.epochs,
+            self.batch_size,
+            self.learning_rate or None,
+            self.teacher_share,
+            augment=self.augment,
         )
         tuned = fine_tune(
             live, context.training, model.signature, settings,
