@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.places import cache_folder, figures_folder
 
 SEEDS = (0, 1, 2)
-PRUNING_EPOCHS = 15
+PRUNING_EPOCHS = 30
 CLUSTERING_EPOCHS = 5
 AWARE_EPOCHS = 5
 STUDENT_EPOCHS = 15
