@@ -86,6 +86,7 @@ def test_pruned_weights_keep_their_zeros_while_quantization_is_taught(taught, pr
     assert sparsities(loaded) == [0.5, 0.5]
 
 
+@pytest.mark.slow
 def test_clustered_weights_stay_together_while_quantization_is_taught(taught):
     model = tfmot.clustering.keras.cluster_weights(
         taught.model, number_of_clusters=8, cluster_per_channel=True

@@ -34,10 +34,14 @@ def drawn(count=32, outputs=20):
     return x, (x @ random.normal(size=(20, outputs))).astype("float32")
 
 
+# What a step is made of is the same where it is compiled, and compiling takes longer than these trainings.
+EAGER = {"run_eagerly": True, "jit_compile": False}
+
+
 def fit(model, *callbacks, **given):
     """Train 4 steps an epoch."""
     if not model.compiled:
-        model.compile("adam", "mse", jit_compile=False)
+        model.compile("adam", "mse", **EAGER)
     outputs = model.output_shape[-1]
     return model.fit(
         *drawn(outputs=outputs), batch_size=8, verbose=0, callbacks=list(callbacks), **given
@@ -129,7 +133,8 @@ def zipped(model, folder):
 
 
 def test_without_the_callback_training_is_refused_and_goes_on_with_it():
-    model = compiled_net = sparsity.prune_low_magnitude(net(), at_once())
+    model = sparsity.prune_low_magnitude(net(), at_once())
+    model.compile("adam", "mse")
     with pytest.raises(InputError) as caught:
         fit(model)
     assert str(caught.value) == (
@@ -137,7 +142,7 @@ def test_without_the_callback_training_is_refused_and_goes_on_with_it():
         "Give the callback to fit, or take the pruning off with strip_pruning(model).\n"
         "  model.fit(..., callbacks=[tfmot.sparsity.keras.UpdatePruningStep()])"
     )
-    fit(compiled_net, UpdatePruningStep())
+    fit(model, UpdatePruningStep())
     assert zeros(model.get_layer("first").kernel) == 0.5
     with pytest.raises(InputError):
         fit(model)
@@ -280,7 +285,7 @@ def test_layers_in_layers_are_found_and_keep_their_marks_when_saved(made, tmp_pa
     model = sparsity.prune_low_magnitude(original, at_once())
     model.save(tmp_path / "marked.keras")
     loaded = keras.models.load_model(tmp_path / "marked.keras")
-    loaded.compile("adam", "mse", jit_compile=False)
+    loaded.compile("adam", "mse", **EAGER)
     tokens = np.zeros((8, *original.input_shape[1:]), "int32")
     loaded.fit(tokens, np.zeros((8, 3)), verbose=0, callbacks=[UpdatePruningStep()])
     kernels = [v for v in loaded.trainable_variables if v.name not in ("bias", "beta", "gamma")]
@@ -358,6 +363,7 @@ def test_a_compiled_step_of_ones_own_sees_masks_change():
 def test_a_model_saved_halfway_goes_on_where_it_was(tmp_path):
     schedule = sparsity.PolynomialDecay(0.0, 0.5, 0, 8, power=1, frequency=2)
     model = sparsity.prune_low_magnitude(net(), schedule)
+    model.compile("adam", "mse", jit_compile=False)
     fit(model, UpdatePruningStep())
     assert zeros(model.get_layer("first").kernel) == 0.125  # as of step 2
     model.save(tmp_path / "halfway.keras")
@@ -510,7 +516,7 @@ def test_for_latency_only_pointwise_convolutions_are_pruned():
     model = sparsity.prune_low_magnitude(
         mobile(keepdims=True), at_once(0.75), pruning_policy=policy
     )
-    model.compile("adam", "mse", jit_compile=False)
+    model.compile("adam", "mse", **EAGER)
     x = np.random.default_rng(0).normal(size=(8, 16, 16, 3))
     model.fit(x, np.zeros((8, 10)), verbose=0, callbacks=[UpdatePruningStep()])
     found = {layer.name: zeros(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}

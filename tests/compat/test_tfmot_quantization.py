@@ -91,7 +91,7 @@ def drawn(count=64):
 
 
 def fit(model, **given):
-    model.compile("adam", "mse", jit_compile=False)
+    model.compile("adam", "mse", run_eagerly=True, jit_compile=False)
     model.fit(*drawn(), batch_size=16, verbose=0, **given)
     return model
 
@@ -271,7 +271,7 @@ def test_a_fixed_range_stays():
 def test_normalization_and_nested_models_are_quantized():
     x = np.random.default_rng(0).normal(size=(16, 12, 12, 3)).astype("float32")
     model = quantization.quantize_model(convnet())
-    model.compile("adam", "mse", jit_compile=False)
+    model.compile("adam", "mse", run_eagerly=True, jit_compile=False)
     model.fit(x, np.zeros((16, 5)), verbose=0)
     assert in_litert(model, x).floats == ["QUANTIZE", "DEQUANTIZE"]
     assert len(quantization.quantize_model(nested()).inputs) == 2

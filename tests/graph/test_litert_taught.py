@@ -76,9 +76,9 @@ def functions(*names):
         layers.Conv2D(4, 1, name=f"behind_{name}")(layers.Activation(name, name=name)(x))
         for name in names
     ]
-    x = layers.PReLU(shared_axes=(1, 2), alpha_initializer=keras.initializers.Constant(0.2))(
-        layers.Add()(parts) if len(parts) > 1 else parts[0]
-    )
+    x = layers.PReLU(
+        shared_axes=(1, 2), alpha_initializer=keras.initializers.Constant(0.2), name="prelu"
+    )(layers.Add()(parts) if len(parts) > 1 else parts[0])
     return keras.Model(image, layers.Dense(4, name="label")(layers.GlobalMaxPooling2D()(x)))
 
 
@@ -108,7 +108,7 @@ def test_at_16_bits_functions_without_kernels_are_computed_in_float(tmp_path):
     made = taught.litert(tmp_path)
 
     assert sorted(set(made.in_float) - set(ENDS)) == ["GELU", "HARD_SWISH", "PRELU"]
-    assert set(taught.left) == {"gelu", "hard_silu", "p_re_lu"}
+    assert set(taught.left) == {"gelu", "hard_silu", "prelu"}
     # Of 65,535 steps.
     assert apart(taught, made, drawn(IMAGE, seed=9)).max() < 20
 

@@ -143,6 +143,7 @@ def relations_apart(student, teacher):
     return float(loss.compute_loss(given_by(teacher, "pooled"), given_by(student, "pooled")))
 
 
+@pytest.mark.slow
 def test_what_is_taught_within_is_learnt_that_answers_do_not_teach(teacher):
     by_answers = net(6, seed=4)
     taught(by_answers, teacher, epochs=8, learning_rate=0.02)
@@ -157,6 +158,14 @@ def test_what_is_taught_within_is_learnt_that_answers_do_not_teach(teacher):
             method=method, layers=layers_compared, weight=5.0, epochs=8, learning_rate=0.02,
         )  # fmt: skip
         assert apart_within(student, teacher) < 0.7 * apart_within(by_answers, teacher), method
+
+
+@pytest.mark.parametrize("method", ["logits", "attention"])
+def test_images_can_be_changed_at_each_step(teacher, method):
+    student = net(6, seed=3)
+    found = taught(student, teacher, method=method, augment=("shift",), epochs=8)
+    assert not found.has_diverged
+    assert share_right(student) > 0.8
 
 
 def test_attention_is_taught_at_the_last_maps_of_each_size(teacher):

@@ -244,6 +244,16 @@ def test_how_far_it_is_is_told(teacher):
     [
         (Samples({"x": drawn(7)}, {"y": classes(drawn(7))}), "at least 8 samples"),
         (Samples({"x": drawn()}), "neither targets nor a teacher"),
+        (
+            Samples({"x": drawn()}, {"y": classes(drawn()) + 1}),
+            "name the class 3; it has those from 0 to 2",
+        ),
+        (Samples({"x": drawn()}, {"y": classes(drawn()) - 1}), "name the class -1"),
+        (
+            Samples({"x": drawn()}, {"y": classes(drawn(300))}),
+            "300 targets of 'y' for 400 samples",
+        ),
+        (Samples({"x": drawn()}, {"y": drawn().repeat(2, -1)}), "there is no loss between them"),
     ],
 )
 def test_what_can_not_be_taught_is_refused(samples, said):

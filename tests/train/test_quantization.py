@@ -391,6 +391,21 @@ def test_means_of_codes_are_rounded_onto_their_own_grid():
     np.testing.assert_allclose(after, 0.99**2 * np.array(before), rtol=2e-3)
 
 
+def test_a_pooling_layer_over_all_of_an_image_gives_means_on_a_grid_of_their_own():
+    x = keras.Input((4, 4, 3), name="x")
+    pooled = layers.AveragePooling2D(4, name="pooled")(layers.Conv2D(4, 1, name="conv")(x))
+    model = keras.Model(x, layers.Dense(2, name="y")(layers.Flatten()(pooled)))
+
+    made = aware_of(model, shape=(4, 4, 3), count=256)
+
+    assert step_of(made.model.get_layer("pooled_range")) < 0.7 * step_of(
+        made.model.get_layer("conv_range")
+    )
+    x = images(shape=(4, 4, 3))
+    apart = np.abs(answers(made.model, x) - answers(model, x))
+    assert apart.max() < 0.03 * np.ptp(answers(model, x))
+
+
 def test_numbers_are_added_and_multiplied_on_integers():
     x = keras.Input((6,), name="x")
     hidden = layers.Dense(5, name="hidden")(x)

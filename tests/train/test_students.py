@@ -347,7 +347,7 @@ def test_students_of_any_network_build_and_keep_the_signature(drawn, width, dept
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     st.builds(dict, channels=st.integers(1, 4), steps=steps, flat=st.booleans(), hidden=st.integers(2, 6)),
     st.floats(0.3, 1.0),

@@ -141,7 +141,7 @@ class Rounding:
     @property
     def step(self) -> float:
         """The distance between codes."""
-        return (self.high - self.low) / (2**self.bits - 1)
+        return (self.high - self.low) / (2.0**self.bits - 1)
 
 
 def _decodings(view: GraphView) -> list[tuple[Any, CodedWeights]]:

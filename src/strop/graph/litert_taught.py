@@ -8,6 +8,7 @@ with eight and widened then.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -58,7 +59,9 @@ def put_right(
     if any(rounding.bits == _WIDE for rounding in roundings):
         _widen(model)
     _leave_out_unread(model)
-    _shorten_names(model)
+    for graph in model.subgraphs:
+        _shorten_names(graph)
+        _shorten_steps_of_biases(model, graph)
 
 
 def _take_walls_down(model: Flatbuffer) -> None:
@@ -111,38 +114,35 @@ def _first(inputs: Sequence[int]) -> int:
 
 def _put_codes(model: Flatbuffer, kernels: Sequence[CodedWeights]) -> None:
     """Write the codes and steps that were taught over those that the converter found."""
-    before = [_scales(tensor) for tensor in model.subgraphs[0].tensors]
-    done: set[int] = set()
-    for graph, operator, kind in _operators(model):
-        if kind not in _PLACES or graph is not model.subgraphs[0]:
-            continue
-        place = int(operator.inputs[_PLACES[kind][1]])
-        if place not in done:
+    graph = model.subgraphs[0]  # in the others are loops, whose layers are in float
+    written: set[int] = set()
+    for operator, (_, place, _) in _layers(model, graph):
+        if place not in written:
             found = _taught(model, graph.tensors[place], kernels)
             if found is None:
                 continue
             _write(model, graph.tensors[place], found)
-            done.add(place)
-        _scale_bias(model, graph, operator, kind, before)
+            written.add(place)
+        _scale_bias(model, graph, operator)
 
 
 def _taught(
     model: Flatbuffer, tensor: Any, kernels: Sequence[CodedWeights]
 ) -> CodedWeights | None:
     """Return the kernel whose values a tensor has, as near as its own codes tell; None where there is none."""
-    scales = _scales(tensor)
-    if tensor.type != _schema().TensorType.INT8 or scales is None:
+    if tensor.type != _schema().TensorType.INT8:
         return None
+    scales = _steps(tensor).reshape(-1, 1)
     codes = _array(model, tensor, np.int8)
     rows = np.moveaxis(codes, tensor.quantization.quantizedDimension, 0)
     rows = rows.reshape(len(scales), -1) if len(scales) > 1 else codes.reshape(1, -1)
+    found = rows * scales
     for kernel in kernels:
         if kernel.rows.shape != rows.shape:
             continue
         values = kernel.rows * kernel.steps.reshape(-1, 1).astype(np.float64)
         # Half a step for its rounding, and a grain of float32 for what it rounded.
-        within = (0.5 + 2.0**-15) * scales.reshape(-1, 1)
-        if np.all(np.abs(rows * scales.reshape(-1, 1).astype(np.float64) - values) <= within):
+        if np.all(np.abs(found - values) <= (0.5 + 2.0**-15) * scales):
             return kernel
     return None
 
@@ -160,43 +160,23 @@ def _write(model: Flatbuffer, tensor: Any, kernel: CodedWeights) -> None:
     tensor.quantization.zeroPoint = np.zeros(channels, np.int64)
 
 
-def _scale_bias(
-    model: Flatbuffer,
-    graph: Any,
-    operator: Any,
-    kind: str,
-    before: Sequence[NDArray[np.float32] | None],
-) -> None:
-    """Count a layer's bias in the steps of its sums, those of data times those of weights, as kernels add it.
-
-    Args:
-        model: The flatbuffer.
-        graph: The layer's.
-        operator: The layer.
-        kind: What it is.
-        before: The steps in which tensors were counted when the converter wrote the bias.
-    """
-    data, weights, place = (
-        int(operator.inputs[place]) if place < len(operator.inputs) else -1
-        for place in _PLACES[kind]
-    )
-    if place < 0:
+def _scale_bias(model: Flatbuffer, graph: Any, operator: Any) -> None:
+    """Count a layer's bias in the steps of its sums, those of data times those of weights, as kernels add it."""
+    data, weights, place = _places(model, operator)
+    types = _schema().TensorType
+    if place < 0 or graph.tensors[place].type not in (types.INT32, types.INT64):
         return
-    schema, tensor = _schema(), graph.tensors[place]
-    known = tensor.type in (schema.TensorType.INT32, schema.TensorType.INT64)
-    if not known:
-        return
-    was = _scales(tensor)
-    codes = _array(model, tensor, np.int64 if tensor.type == schema.TensorType.INT64 else np.int32)
-    scales = _scales(graph.tensors[data])[0] * _scales(graph.tensors[weights]).astype(np.float64)
-    found = np.rint(codes * was.astype(np.float64) / scales)
+    bias = graph.tensors[place]
+    was = _steps(bias)
+    steps = _steps(graph.tensors[data])[0] * _steps(graph.tensors[weights])
+    codes = _array(model, bias, np.int64 if bias.type == types.INT64 else np.int32)
+    found = np.rint(codes * was / steps)
     # Sums of data of 16 bits have 64, and kernels for them want biases of as many.
-    is_wide = graph.tensors[data].type == schema.TensorType.INT16
-    tensor.type = schema.TensorType.INT64 if is_wide else schema.TensorType.INT32
-    _put(model, tensor, found.astype(np.int64 if is_wide else np.int32))
-    # Kernels go by the other two; whoever reads this one loses nothing by the digits that are cut off.
-    tensor.quantization.scale = short(np.broadcast_to(scales, was.shape))
-    tensor.quantization.zeroPoint = np.zeros(was.size, np.int64)
+    is_wide = graph.tensors[data].type == types.INT16
+    bias.type = types.INT64 if is_wide else types.INT32
+    _put(model, bias, found.astype(np.int64 if is_wide else np.int32))
+    bias.quantization.scale = np.broadcast_to(steps, was.shape).astype(np.float32)
+    bias.quantization.zeroPoint = np.zeros(was.size, np.int64)
 
 
 def _widen(model: Flatbuffer) -> None:
@@ -204,45 +184,37 @@ def _widen(model: Flatbuffer) -> None:
 
     The ranges lie evenly about zero, so that a step of 8 bits is one of 16 times 65535/255, and zero the code of zero.
     """
-    schema = _schema()
     for graph in model.subgraphs:
-        kernels = {
-            int(operator.inputs[_PLACES[kind][1]])
-            for _, operator, kind in _operators(model)
-            if kind in _PLACES
-        }
+        layers = list(_layers(model, graph))
+        kernels = {weights for _, (_, weights, _) in layers}
         known = {
             int(operator.outputs[0])
-            for _, operator, kind in _operators(model)
-            if kind in _OF_KNOWN_STEP
+            for operator in graph.operators
+            if _kind(model, operator) in _OF_KNOWN_STEP
         }
-        before = [_scales(tensor) for tensor in graph.tensors]
         for number, tensor in enumerate(graph.tensors):
-            if tensor.type == schema.TensorType.INT8 and number not in kernels:
+            if tensor.type == _schema().TensorType.INT8 and number not in kernels:
                 _widen_tensor(model, tensor, has_known_step=number in known)
+        for operator, _ in layers:
+            _scale_bias(model, graph, operator)
         for operator in list(graph.operators):
-            kind = _kind(model, operator)
-            if kind in _PLACES:
-                _scale_bias(model, graph, operator, kind, before)
-            elif kind not in _WITH_WIDE_KERNELS:
+            if _kind(model, operator) not in _WITH_WIDE_KERNELS:
                 _compute_in_float(model, graph, operator)
 
 
 def _widen_tensor(model: Flatbuffer, tensor: Any, *, has_known_step: bool) -> None:
-    schema, quantization = _schema(), tensor.quantization
-    scales = _scales(tensor)
-    assert scales is not None  # noqa: S101 - its type says so
-    tensor.type = schema.TensorType.INT16
+    quantization, was = tensor.quantization, float(_steps(tensor)[0])
+    tensor.type = _schema().TensorType.INT16
     if _is_constant(model, tensor):
         codes = _array(model, tensor, np.int8).astype(np.float64)
-        values = (codes - quantization.zeroPoint[0]) * scales[0]
-        step = max(float(np.abs(values).max(initial=0)), np.finfo(np.float32).tiny)
-        step /= np.iinfo(np.int16).max
+        values = (codes - quantization.zeroPoint[0]) * was
+        largest = max(float(np.abs(values).max(initial=0)), float(np.finfo(np.float32).tiny))
+        step = largest / np.iinfo(np.int16).max
         _put(model, tensor, np.rint(values / step).astype(np.int16))
     elif has_known_step:
         step = 2.0**-15
     else:
-        step = float(scales[0]) * (2**8 - 1) / (2**_WIDE - 1)
+        step = was * (2**8 - 1) / (2**_WIDE - 1)
     quantization.scale = np.asarray([step], np.float32)
     quantization.zeroPoint = np.zeros(1, np.int64)
 
@@ -273,7 +245,8 @@ def _leave_out_unread(model: Flatbuffer) -> None:
     for graph in model.subgraphs:
         read = {int(i) for side in (graph.inputs, graph.outputs) for i in side}
         for operator in graph.operators:
-            read |= {int(i) for i in (*operator.inputs, *operator.outputs)}
+            between = () if operator.intermediates is None else operator.intermediates
+            read |= {int(i) for i in (*operator.inputs, *operator.outputs, *between)}
         kept = sorted(read - {-1})
         moved = {old: new for new, old in enumerate(kept)} | {-1: -1}
         graph.tensors = [graph.tensors[i] for i in kept]
@@ -282,6 +255,9 @@ def _leave_out_unread(model: Flatbuffer) -> None:
                 np.asarray([moved[int(i)] for i in side], np.int32)
                 for side in (holder.inputs, holder.outputs)
             )
+        for operator in graph.operators:
+            if operator.intermediates is not None:
+                operator.intermediates = [moved[int(i)] for i in operator.intermediates]
     model.metadata = [one for one in model.metadata or () if one.name != _OF_CONVERSION]
     owners = [*(tensor for graph in model.subgraphs for tensor in graph.tensors), *model.metadata]
     for owner in owners:
@@ -294,17 +270,25 @@ def _leave_out_unread(model: Flatbuffer) -> None:
     model.buffers = [model.buffers[i] for i in kept]
 
 
-def _shorten_names(model: Flatbuffer) -> None:
+def _shorten_names(graph: Any) -> None:
     """Leave of names what tells tensors apart: of those that were made one, the last; and not the model's own."""
-    for graph in model.subgraphs:
-        ends = {int(i) for side in (graph.inputs, graph.outputs) for i in side}
-        inner = [tensor for place, tensor in enumerate(graph.tensors) if place not in ends]
-        names = [tensor.name.decode().split(";")[0] for tensor in inner]
-        scopes = {name.split("/")[0] for name in names if "/" in name}
-        if len(scopes) == 1:
-            names = [name.removeprefix(f"{scopes.copy().pop()}/") for name in names]
-        for tensor, name in zip(inner, unique(names), strict=True):
-            tensor.name = name.encode()
+    ends = {int(i) for side in (graph.inputs, graph.outputs) for i in side}
+    inner = [tensor for place, tensor in enumerate(graph.tensors) if place not in ends]
+    names = [tensor.name.decode().split(";")[0] for tensor in inner]
+    scopes = {name.split("/")[0] for name in names if "/" in name}
+    if len(scopes) == 1:
+        names = [name.removeprefix(f"{min(scopes)}/") for name in names]
+    for tensor, name in zip(inner, unique(names), strict=True):
+        tensor.name = name.encode()
+
+
+def _shorten_steps_of_biases(model: Flatbuffer, graph: Any) -> None:
+    """Cut digits off that kernels never look at: they go by the steps of data and weights."""
+    types = _schema().TensorType
+    for place in {place for _, (_, _, place) in _layers(model, graph)} - {-1}:
+        bias = graph.tensors[place]
+        if bias.type in (types.INT32, types.INT64):
+            bias.quantization.scale = short(_steps(bias))
 
 
 # Flatbuffers
@@ -316,10 +300,20 @@ def _schema() -> Any:
     return schema_py_generated
 
 
-def _operators(model: Flatbuffer) -> Iterator[tuple[Any, Any, str]]:
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            yield graph, operator, _kind(model, operator)
+def _layers(model: Flatbuffer, graph: Any) -> Iterator[tuple[Any, tuple[int, int, int]]]:
+    """Yield the operations that have kernels, with the places of their data, weights and bias."""
+    for operator in graph.operators:
+        if _kind(model, operator) in _PLACES:
+            yield operator, _places(model, operator)
+
+
+def _places(model: Flatbuffer, operator: Any) -> tuple[int, int, int]:
+    """Return the places of a layer's data, weights and bias; -1 for a bias that it has not."""
+    data, weights, bias = (
+        int(operator.inputs[place]) if place < len(operator.inputs) else -1
+        for place in _PLACES[_kind(model, operator)]
+    )
+    return data, weights, bias
 
 
 def _operator(model: Flatbuffer, kind: str, given: int, result: int) -> Any:
@@ -362,8 +356,12 @@ def _is_constant(model: Flatbuffer, tensor: Any) -> bool:
 def _kind(model: Flatbuffer, operator: Any) -> str:
     """Return an operation's name, as TensorFlow Lite writes it."""
     code = model.operatorCodes[operator.opcodeIndex]
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return next(n for n, value in vars(_schema().BuiltinOperator).items() if value == number)
+    return _names()[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+@functools.cache
+def _names() -> dict[int, str]:
+    return {number: name for name, number in vars(_schema().BuiltinOperator).items()}
 
 
 def _redirect(graph: Any, before: int, after: int) -> None:
@@ -373,16 +371,15 @@ def _redirect(graph: Any, before: int, after: int) -> None:
         setattr(holder, side, np.where(places == before, np.int32(after), places))
 
 
-def _scales(tensor: Any) -> NDArray[np.float32] | None:
-    quantization = tensor.quantization
-    if quantization is None or quantization.scale is None or not len(quantization.scale):
-        return None
-    return np.asarray(quantization.scale, np.float32)
+def _steps(tensor: Any) -> NDArray[np.float64]:
+    """Return what the codes of a tensor of integers are worth, one number or one for each channel."""
+    return np.asarray(tensor.quantization.scale, np.float64)
 
 
 def _array(model: Flatbuffer, tensor: Any, dtype: Any) -> NDArray[Any]:
     data = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
-    return data.view(dtype).reshape(list(tensor.shape))
+    found: NDArray[Any] = data.view(dtype).reshape(list(tensor.shape))
+    return found
 
 
 def _put(model: Flatbuffer, tensor: Any, values: NDArray[Any]) -> None:

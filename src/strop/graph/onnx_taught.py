@@ -39,13 +39,15 @@ def put_codes(path: Path, kernels: Sequence[CodedWeights]) -> None:
             continue
         name, (codes, steps) = tensor.name, found
         graph.initializer.remove(tensor)
-        zeros = np.zeros(steps.size, np.int8)
-        parts = [f"{name}_{part}" for part in ("codes", "steps", "zeros")]
-        for part, array in zip(parts, (codes, steps, zeros), strict=True):
-            graph.initializer.append(numpy_helper.from_array(array, part))
+        arrays: dict[str, NDArray[Any]] = {
+            f"{name}_codes": codes,
+            f"{name}_steps": steps,
+            f"{name}_zeros": np.zeros(steps.size, np.int8),
+        }
+        graph.initializer.extend(numpy_helper.from_array(a, part) for part, a in arrays.items())
         decoding.append(
             onnx.helper.make_node(
-                "DequantizeLinear", parts, [name], name=f"{name}_decoded", axis=axis
+                "DequantizeLinear", list(arrays), [name], name=f"{name}_decoded", axis=axis
             )
         )
     others = list(graph.node)

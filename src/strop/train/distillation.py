@@ -23,11 +23,13 @@ from strop.core.signature import Signature, TensorSpec
 from strop.graph.keras_models import arranged, signature_of
 from strop.train.calls import functional_of, nodes_of
 from strop.train.fine_tuning import (
+    Augmented,
     FineTuned,
     FineTuning,
     Lessons,
     Report,
     Taught,
+    augmented_by,
     lessons_of,
     teach,
 )
@@ -120,7 +122,7 @@ def distill(
         ModelError: If the student is not built, or has another signature.
         ParameterError: If a setting is out of its range, or layers can't be compared.
         UnknownNameError: If a name in `settings.layers` is no layer's.
-        ValueError: If there are too few samples.
+        SamplesError: If there are too few samples.
 
     References:
         Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural Network*, 2015 (``logits``).
@@ -137,9 +139,10 @@ def distill(
         student, samples, signature, settings,
         teacher=teacher, compiled=compiled, temperature=settings.temperature,
     )  # fmt: skip
-    taught = _Student(student, signature, lessons, hints) if hints else None
+    lesson = (student, signature, lessons, augmented_by(teacher, signature, settings, seed))
+    taught = _Student(*lesson, hints) if hints else Taught(*lesson)
     tuned = teach(
-        taught or Taught(student, signature, lessons), settings,
+        taught, settings,
         compiled=compiled, callbacks=callbacks, is_enough=is_enough, backup=backup, report=report,
     )  # fmt: skip
     words = [tuned.taught_by, *([_SAYS_WHAT[settings.method]] if hints else [])]
@@ -357,14 +360,25 @@ class _Hints:
     widths: tuple[int | None, ...]
     weight: float
 
+    def wanted(self, tensors: Sequence[Any], signature: Signature) -> list[Any]:
+        """Return what the teacher's layers give for a batch in the signature's order."""
+        given = self.teacher(arranged(self.of, tensors, signature), training=False)
+        # Keras gives a list of one as what is in it.
+        return [ops.stop_gradient(tensor) for tensor in keras.tree.flatten(given)]
+
 
 class _Student(Taught):
     """A student under its lessons and hints. What projects its features is learnt with it, and is no part of it."""
 
     def __init__(
-        self, student: Any, signature: Signature, lessons: Lessons, hints: _Hints
+        self,
+        student: Any,
+        signature: Signature,
+        lessons: Lessons,
+        augmented: Augmented | None,
+        hints: _Hints,
     ) -> None:
-        super().__init__(student, signature, lessons)
+        super().__init__(student, signature, lessons, augmented)
         self.hints = hints
         self.projections = [
             # On its last axis it is a convolution of one place, too.
@@ -375,12 +389,17 @@ class _Student(Taught):
         ]
 
     def call(self, inputs: Any, training: bool = False) -> list[Any]:
-        """Return the student's outputs in the signature's order, and then the features that are compared."""
-        given = arranged(self.student, self.tensors(inputs), self.signature)
+        """Return what `Taught` does, then the features that are compared, and in training the teacher's."""
+        tensors, answers = self.tensors(inputs), []
+        if training and self._augmented:
+            tensors = self._augmented.change(tensors)
+            answers = self._augmented.answer(tensors)
+        given = arranged(self.student, tensors, self.signature)
         found = list(self.hints.student(given, training=training))
         count = len(self.signature.outputs)
         features = [p(f) for p, f in zip(self.projections, found[count:], strict=True)]
-        return [*found[:count], *features]
+        wanted = self.hints.wanted(tensors, self.signature) if training else []
+        return [*found[:count], *answers, *features, *wanted]
 
     def compute_loss(
         self,
@@ -391,22 +410,18 @@ class _Student(Taught):
         training: bool = True,
     ) -> Any:
         """Return the loss; on what is held out that of the answers alone, by which weights are chosen."""
-        count = len(self.signature.outputs)
-        total = super().compute_loss(x, y, y_pred[:count], sample_weight, training)
+        pairs = len(self.projections)
         if not training:
-            return total
-        given = arranged(self.hints.of, self.tensors(x), self.signature)
-        # Keras gives a list of one as what is in it.
-        wanted = keras.tree.flatten(self.hints.teacher(given, training=False))
+            return super().compute_loss(x, y, y_pred[:-pairs], sample_weight, training)
+        own, features, wanted = y_pred[: -2 * pairs], y_pred[-2 * pairs : -pairs], y_pred[-pairs:]
         losses = [
-            loss.compute_loss(
-                ops.stop_gradient(ops.cast(of_teacher, of_student.dtype)), of_student
-            )
+            loss.compute_loss(ops.cast(of_teacher, of_student.dtype), of_student)
             for loss, of_teacher, of_student in zip(
-                self.hints.losses, wanted, y_pred[count:], strict=True
+                self.hints.losses, wanted, features, strict=True
             )
         ]
-        return total + self.hints.weight * sum(losses) / len(losses)
+        total = super().compute_loss(x, y, own, sample_weight, training)
+        return total + self.hints.weight * sum(losses) / pairs
 
 
 def _hints(student: Any, teacher: Any, settings: Distillation) -> _Hints | None:

@@ -19,7 +19,14 @@ from strop.core.samples import Samples
 from strop.core.signature import Signature
 from strop.graph.keras_models import arranged, outputs_of
 from strop.train.augmentation import Augmentation, augmentation
-from strop.train.losses import TEMPERATURE, Kind, distillation_loss, kind_of, task_loss
+from strop.train.losses import (
+    TEMPERATURE,
+    Kind,
+    distillation_loss,
+    kind_of,
+    refuse_targets,
+    task_loss,
+)
 
 _LEARNING_RATE = 1e-3
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
@@ -113,7 +120,7 @@ def fine_tune(
     compiled = model if compiled is None else compiled
     lessons = lessons_of(model, samples, signature, settings, teacher=teacher, compiled=compiled)
     return teach(
-        Taught(model, signature, lessons, _augmented(teacher, signature, settings, seed)), settings,
+        Taught(model, signature, lessons, augmented_by(teacher, signature, settings, seed)), settings,
         compiled=compiled, callbacks=callbacks, is_enough=is_enough, keep_from=keep_from, backup=backup, report=report,
     )  # fmt: skip
 
@@ -131,9 +138,10 @@ class Augmented:
     answer: Callable[[Sequence[Any]], list[Any]]
 
 
-def _augmented(
+def augmented_by(
     teacher: Any, signature: Signature, settings: FineTuning, seed: int
 ) -> Augmented | None:
+    """Return what changes batches as the settings say, the teacher answering to each; None where nothing does."""
     if not settings.augment:
         return None
 
@@ -226,7 +234,7 @@ def lessons_of(
         temperature: Of the teacher's answers about classes.
 
     Raises:
-        SamplesError: If there is nothing to be taught by, or there are too few samples.
+        SamplesError: If there is nothing to be taught by, there are too few samples, or targets don't fit the outputs.
     """
     least = max(
         _LEAST_SAMPLES, 2 * (signature.batch or 0)
@@ -245,12 +253,17 @@ def lessons_of(
     }
     kinds = tuple(kind_of(answer, targets.get(place)) for place, answer in enumerate(answers))
     own = _compiled_losses(compiled, signature)
-    losses = {
-        place: own[place]
-        if _takes(own[place], target, answers[place])
-        else task_loss(kinds[place], target, answers[place])
-        for place, target in targets.items()
-    }
+    losses = {}
+    for place, target in targets.items():
+        name, answer, kind = signature.output_names[place], answers[place], kinds[place]
+        refuse_targets(name, kind, target, answer)
+        usual = task_loss(kind, target, answer)
+        losses[place] = own[place] if _takes(own[place], target, answer) else usual
+        if _tried(losses[place], target, answer) is None:
+            raise SamplesError(
+                f"the targets of '{name}' are of shape {target.shape} and its answers of shape {answer.shape}: "
+                "there is no loss between them."
+            )
     wanted = {_target(place): target for place, target in targets.items()}
     if teacher is not None:
         wanted |= {_answer(place): answer for place, answer in enumerate(answers)}
@@ -382,14 +395,19 @@ def _compiled_losses(model: Any, signature: Signature) -> list[Any]:
 
 def _takes(loss: Any, target: NDArray[Any], answer: NDArray[Any]) -> bool:
     """Say whether there is a loss, and it takes targets as they are written here: classes by number, or one-hot."""
-    if loss is None:
-        return False
+    found = None if loss is None else _tried(loss, target, answer)
+    return found is not None and bool(np.isfinite(found).all())
+
+
+def _tried(loss: Any, target: NDArray[Any], answer: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the loss of two samples; None where there is none between them."""
     try:
         found = loss(ops.convert_to_tensor(target[:2]), ops.convert_to_tensor(answer[:2]))
     # Losses of anybody's own raise anything.
     except Exception:  # noqa: BLE001
-        return False
-    return bool(np.isfinite(ops.convert_to_numpy(found)).all())
+        return None
+    told: NDArray[Any] = ops.convert_to_numpy(found)
+    return told
 
 
 def _optimizer(compiled: Any, settings: FineTuning, steps: int, student: Any) -> Any:

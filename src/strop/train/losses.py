@@ -10,6 +10,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from strop.core.errors import SamplesError
+
 TEMPERATURE = 2.0  # of classes, for fine-tuning
 _LEAST = 1e-7  # probabilities below count as this, so that their logarithm is finite
 
@@ -39,6 +41,31 @@ def kind_of(answers: NDArray[Any], targets: NDArray[Any] | None) -> Kind:
     if is_bounded and (targets is None or _are_shares(targets)):
         return Kind.PROBABILITY
     return Kind.NUMBERS
+
+
+def refuse_targets(name: str, kind: Kind, targets: NDArray[Any], answers: NDArray[Any]) -> None:
+    """Raise where an output can't be taught by targets.
+
+    Args:
+        name: The output's.
+        kind: What it is.
+        targets: As of `kind_of`.
+        answers: What a model answers to the same samples.
+
+    Raises:
+        SamplesError: If there are fewer or more of them than samples, or they name classes that there are not.
+    """
+    if len(targets) != len(answers):
+        raise SamplesError(
+            f"there are {len(targets)} targets of '{name}' for {len(answers)} samples."
+        )
+    if kind not in (Kind.PROBABILITIES, Kind.LOGITS) or not _are_classes(targets, answers):
+        return
+    low, high, classes = int(targets.min()), int(targets.max()), answers.shape[-1]
+    if low < 0 or high >= classes:
+        raise SamplesError(
+            f"targets of '{name}' name the class {low if low < 0 else high}; it has those from 0 to {classes - 1}."
+        )
 
 
 def task_loss(kind: Kind, targets: NDArray[Any], answers: NDArray[Any]) -> Any:

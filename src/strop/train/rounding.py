@@ -288,6 +288,11 @@ class Rounding:
     def _mix(self, step: Step) -> None:
         """Round means of codes onto the grid that these are on, which is what engines give."""
         grid = self._grid_of(step)
+        if whole := _mean_of_all(step.operation, self._integer(step.edges[0]).shape):
+            # Such a mean engines give on a grid of its own, which is finer.
+            mean = self._named(whole)(self._integer(step.edges[0]))
+            self._set(step, _Value(mean, is_pending=True))
+            return
         tensor = grid(self._call(step, self._integer), follows=False)
         self._set(step, _Value.on_grid(tensor, grid))
 
@@ -513,6 +518,16 @@ def _is_of_channels(step: Step) -> bool:
     """Say whether a normalization is one of the last axis, of vectors, sequences or images."""
     done, rank = step.operation, step.results[0].rank
     return 2 <= rank <= 4 and done.axis % rank == rank - 1 and not done.renorm
+
+
+def _mean_of_all(operation: Any, shape: Sequence[int | None]) -> Any:
+    """Return the layer for means of whole images, where a pooling layer gives these; None where it does not."""
+    sizes = getattr(operation, "pool_size", None)
+    is_last = getattr(operation, "data_format", "") == "channels_last"
+    if not is_last or tuple(sizes or ()) != tuple(shape[1:-1]):
+        return None
+    kind = getattr(keras.layers, f"GlobalAveragePooling{len(shape) - 2}D")
+    return kind(data_format="channels_last", keepdims=True, name=operation.name)
 
 
 def _identity_on(shape: Sequence[int | None], name: str) -> Any:

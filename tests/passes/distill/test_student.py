@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from strop.core.contracts import Unchanged
-from strop.core.errors import DivergedError, ModelError, ParameterError, TrialError
+from strop.core.errors import DivergedError, ModelError, ParameterError, SamplesError
 from strop.core.model import Form
 from strop.core.samples import Samples
 from strop.graph.keras_files import opened
@@ -151,7 +151,7 @@ def test_training_that_diverges_is_no_model(source):
 
 
 def test_too_few_samples_are_no_lesson(source):
-    with pytest.raises(TrialError, match="at least 8 samples"):
+    with pytest.raises(SamplesError, match="at least 8 samples"):
         distilled(source, count=7)
 
 

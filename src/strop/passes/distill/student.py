@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from strop.core.contracts import Context, Unchanged
-from strop.core.errors import DivergedError, ModelError, ParameterError, TrialError, message
+from strop.core.errors import ModelError, ParameterError, message
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
 from strop.passes import TaughtPass
 
 if TYPE_CHECKING:
-    from strop.train.distillation import Distillation, Distilled
+    from strop.train.distillation import Distillation
     from strop.train.students import Derived
-
-_ENOUGH = 0.5  # of what quality may drop, as for the others that train
 
 
 @final
@@ -159,23 +157,16 @@ class DistillStudent(TaughtPass):
     ) -> dict[str, Any]:
         """Teach the student, in place, and return what there is to tell of it."""
         from strop.train.distillation import distill
-        from strop.train.fine_tuning import answers_of
 
-        def is_enough() -> bool:
-            found = context.judge(lambda samples: answers_of(student, samples, model.signature))
-            return found.drop.high <= context.goal.max_drop * _ENOUGH
-
-        try:
-            found = distill(
-                student, original, context.training, model.signature, self._distillation(),
-                is_enough=is_enough, backup=context.backup, seed=context.seed, report=context.progress,
-            )  # fmt: skip
-        except ValueError as error:  # what there is to be taught by does not do
-            raise TrialError(str(error)) from None
-        told: dict[str, Any] = {"taught_by": found.taught_by}
+        found = distill(
+            student, original, context.training, model.signature, self._distillation(),
+            is_enough=self.enough(student, model, context), backup=context.backup, seed=context.seed,
+            report=context.progress,
+        )  # fmt: skip
+        told = dict(self.told_of(found))
         if found.matched:
             told["compared"] = {ours: f"with '{theirs}'" for ours, theirs in found.matched}
-        return {**told, **self._divergence(found)}
+        return told
 
     def _distillation(self) -> Distillation:
         from strop.train.distillation import Distillation
@@ -186,21 +177,12 @@ class DistillStudent(TaughtPass):
             self.batch_size,
             self.learning_rate or None,
             self.teacher_share,
+            augment=self.augment,
             method=self.method,
             temperature=self.temperature,
             weight=self.weight,
             layers=tuple((ours, theirs or ours) for ours, _, theirs in pairs),
         )
-
-    def _divergence(self, found: Distilled) -> dict[str, str]:
-        """Return what there is to tell of training that diverged."""
-        if not found.has_diverged:
-            return {}
-        text = f"training diverged: its loss was no number after {len(found.losses)} epochs."
-        advice = "A smaller learning rate may do."
-        if found.best is None:
-            raise DivergedError(message(text, advice, next_step=self._slower))
-        return {"diverged": f"{text} {advice}"}
 
 
 def _told(derived: Derived) -> dict[str, Any]:
