@@ -316,7 +316,10 @@ def test_blocks_go_whole():
     ("given", "wrong"),
     [
         ({"sparsity": 1.0}, "expected a sparsity from 0 to below 1, got 1.0"),
-        ({"ranking": "best"}, "ranking must be one of 'layer', 'global', 'layer_adaptive', 'random', not 'best'"),
+        (
+            {"ranking": "best"},
+            "ranking must be one of 'layer', 'global', 'layer_adaptive', 'random', not 'best'",
+        ),
         (
             {"pattern": NOfM(2, 4), "ranking": "global"},
             "a global ranking has no say in 2:4: as many weights go in every group",

@@ -9,6 +9,7 @@ from strop.api.inspecting import Inspection, inspect
 from strop.api.opening import load
 from strop.api.optimizing import Artifact, Result, optimize
 from strop.api.picturing import tensorboard
+from strop.api.quantizing import quantize
 from strop.api.simplifying import Simplification, simplify
 from strop.api.timing import bench
 from strop.api.verifying import Verdict, verify
@@ -31,6 +32,7 @@ __all__ = [
     "load",
     "optimize",
     "prune",
+    "quantize",
     "simplify",
     "tensorboard",
     "verify",

@@ -18,6 +18,7 @@ _COMMANDS = {
     "verify": "hold a model to its original, or an artifact to its certificate",
     "prune": "set a Keras model's smallest weights to zero while it is taught again",
     "cluster": "let a Keras model's weights share a few values",
+    "quantize": "make a Keras model compute in integers, taught to or not",
     "distill": "have a smaller Keras model learn what a model answers",
     "factorize": "replace a Keras model's layers by smaller ones, where it pays",
     "graph": "clean a TensorFlow graph for inference and prove it unchanged",

@@ -10,7 +10,7 @@ import click
 
 from strop.api.quantizing import AWARE, ROUTES, quantize
 from strop.cli.options import command_line, goal_of, limit_options, request_of, source_options
-from strop.cli.technique import _option, _print, _value
+from strop.cli.technique import option_of, show, value_of
 from strop.core import registry
 from strop.core.parameters import Parameter, Value
 
@@ -33,7 +33,7 @@ def run(model: str, **given: Any) -> None:
     from strop.cli.live import listener
 
     settings = {
-        name: _value(given.pop(name), default)
+        name: value_of(given.pop(name), default)
         for name, (_, default) in _parameters().items()
         if given[name] is not None
     }
@@ -42,7 +42,7 @@ def run(model: str, **given: Any) -> None:
         found = quantize(
             model, given["data"], given["output"], aware=given["aware"], request=request, listen=listen, **settings
         )  # fmt: skip
-    _print(found)
+    show(found)
     sys.exit(1 if found.shortfall or "diverged" in found.facts else 0)
 
 
@@ -67,5 +67,5 @@ def _of(pass_name: str) -> dict[str, tuple[Parameter, Value]]:
 
 
 for _name, (_parameter, _default) in reversed(_parameters().items()):
-    run = _option(_name, _parameter, _default)(run)
+    run = option_of(_name, _parameter, _default)(run)
 command = click.command("quantize")(run)

@@ -36,18 +36,18 @@ def command_of(pass_name: str, word: str) -> click.Command:
         with listener() as listen:
             found = getattr(strop.api, word)(
                 model, given["data"], given["output"], request=request, listen=listen,
-                **{name: _value(value, defaults[name]) for name, value in settings.items()},
+                **{name: value_of(value, defaults[name]) for name, value in settings.items()},
             )  # fmt: skip
-        _print(found)
+        show(found)
         sys.exit(1 if found.shortfall or "diverged" in found.facts else 0)
 
     run.__doc__ = kind.__doc__
     for name, parameter in reversed(kind.parameters().items()):
-        run = _option(name, parameter, defaults[name])(run)
+        run = option_of(name, parameter, defaults[name])(run)
     return click.command(word)(run)
 
 
-def _option(
+def option_of(
     name: str, parameter: Parameter, default: Value
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option for a parameter; left out, the pass's own default stands."""
@@ -67,14 +67,15 @@ def _told(default: Value) -> str:
     return str(default)
 
 
-def _value(given: Any, default: Value) -> Any:
+def value_of(given: Any, default: Value) -> Any:
     """Return what was given as a value of the default's type."""
     if isinstance(default, tuple):
         return tuple(part.strip() for part in given.split(","))
     return given if isinstance(default, bool) else type(default)(given)
 
 
-def _print(found: Any) -> None:
+def show(found: Any) -> None:
+    """Print what a technique made, and what that cost."""
     from strop.report.words import interval, percent, quantity
 
     for name, value in found.facts.items():

@@ -503,8 +503,9 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
             self._kept.parent.mkdir(parents=True, exist_ok=True)
             draft = self._kept.with_suffix(".draft")
             arrays = {f"weight_{place}": weight for place, weight in enumerate(self._weights)}
+            told = {"best": np.asarray(self.best), "least": np.asarray(self._least)}
             with draft.open("wb") as file:
-                np.savez(file, best=self.best, least=self._least, **arrays)
+                np.savez(file, allow_pickle=False, **told, **arrays)
             draft.replace(self._kept)
 
     def _go_on_from(self, kept: Path) -> None:
