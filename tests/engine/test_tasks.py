@@ -10,10 +10,11 @@ from onnx import TensorProto, helper
 from strop.core.errors import ConversionError, MetricError, ModelError
 from strop.core.evaluation import Goal
 from strop.core.model import Form, Model
+from strop.core.recipe import Step
 from strop.core.samples import Samples, Splits
 from strop.core.signature import Signature, TensorSpec
 from strop.engine.context import Bench, Floor
-from strop.engine.tasks import answer_all, check_answers
+from strop.engine.tasks import answer_all, apply_pass, check_answers
 
 NOISE = 0.1
 OFF = 10.0
@@ -94,3 +95,17 @@ def test_a_model_whose_own_answers_are_not_finite_is_bad_input(tmp_path):
 def test_a_metric_that_fails_is_told_before_any_trial(tmp_path):
     with pytest.raises(MetricError, match="both classes"):
         floor_of(tmp_path, noise=0.0, metric="auc")
+
+
+def test_what_was_taught_in_between_is_converted_and_held_to_itself(made, tmp_path):
+    """Its answers are not the original's any more, and a conversion of it changes nothing about that."""
+    spoilt = made.model((Step("prune.magnitude", {"sparsity": 0.9, "epochs": 0}),))
+    with pytest.raises(ConversionError, match="changed the answers"):
+        check_answers(spoilt, made.bench)
+    converted = apply_pass(
+        Step("convert.graph_def"), spoilt, made.bench, str(tmp_path), None, {},
+        original=made.source, progress=lambda share, note: None,
+    )  # fmt: skip
+    assert converted.form is Form.GRAPH_DEF
+    with pytest.raises(ConversionError, match="changed the answers"):
+        check_answers(made.source, made.bench, before=spoilt)

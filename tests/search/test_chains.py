@@ -115,3 +115,20 @@ def test_a_chain_that_fails_ends_nothing():
 def test_what_is_exhausted_says_so():
     kinds = [kind for kind in chained(Form.KERAS, Effort.THOROUGH, SMALL) if kind.place == 40]
     assert 2 <= len(proposed(Chains(kinds), 50, lambda chain: Worth(1.0, 0.0))) < 50
+
+
+def test_what_has_nothing_to_do_takes_no_part_any_more():
+    chains = Chains(chained(Form.KERAS, Effort.THOROUGH, SMALL))
+    idle = next(kind for kind in chains.kinds if kind.name == "factorize.low_rank")
+
+    def worth(chain):
+        if chain[0].name == idle.name:
+            chains.leave_out(chain[0])
+            return None
+        return Worth(1.0, 0.0)
+
+    found = proposed(chains, 20, worth)
+    first = next(place for place, chain in enumerate(found) if names(chain) == [idle.name])
+    plain = found[first][0]
+    assert all(plain not in chain for chain in found[first + 1 :])
+    assert any(idle.name in names(chain) for chain in found[first + 1 :])  # in other settings

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from strop.api.compressing import Compressed, compress, step_of
+from strop.api.working import refuse_output
 from strop.core.errors import ModelError, message
 from strop.search.events import Listener, ignore
 from strop.search.request import Request
+
+_WORD = "distilled"
 
 
 def distill(
@@ -43,11 +46,13 @@ def distill(
         OutputError: If the output can't be written, or is the model itself.
         TrialError: If training fails.
     """
+    target = Path(output or f"{_WORD}.keras")
+    refuse_output(target, student, example="--output taught.keras")
     with _student_file(student) as file:
         named = {"student": file} if file else {}
         steps = [step_of("distill.student", {**settings, **named})]
         return compress(
-            steps, model, samples, output, word="distilled", request=request, listen=listen
+            steps, model, samples, target, word=_WORD, request=request, listen=listen
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeGuard
 
 from strop.core import digest, registry
 from strop.core.contracts import Needs, Pass, Unchanged
@@ -89,7 +91,7 @@ class Runner:
 
     def key(self, steps: Sequence[Step]) -> str:
         """Return what the outcome of `steps` is kept under: how it was made, not what bytes it has."""
-        made_by = [(s.name, dict(s.settings)) for s in steps]
+        made_by = [(s.name, _by_content(s.settings)) for s in steps]
         packages = {
             requirement.package
             for step in steps
@@ -180,6 +182,19 @@ class Runner:
             return
         with self.store.unfinished(key) as folder:
             yield str(folder) if folder else None
+
+
+def _by_content(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return settings with what is in a file for its name, under which another may lie the next time."""
+    return {
+        name: digest.of_path(Path(value)) if _is_file(value) else value
+        for name, value in settings.items()
+    }
+
+
+def _is_file(value: Value) -> TypeGuard[str]:
+    # Words without a suffix are other settings, whatever lies in the current folder.
+    return isinstance(value, str) and bool(Path(value).suffix) and Path(value).is_file()
 
 
 def _named(step: Step, error: TrialError) -> TrialError:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strop.core import registry
-from strop.core.contracts import Exactness, Runtime, Unchanged
+from strop.core.contracts import Exactness, Needs, Runtime, Unchanged
 from strop.core.errors import ConversionError, ModelError, message
 from strop.core.evaluation import Evaluation, Fidelity, Measurement
 from strop.core.model import Model
@@ -189,23 +189,34 @@ def apply_pass(
     keeps_answers = chosen.exactness is not Exactness.LOSSY
     is_float = not any("quantize" in line for line in model.lineage)
     if keeps_answers and is_float and isinstance(outcome, Model):
-        check_answers(outcome, bench)
+        # What was taught in between answers otherwise than the original, and is held to itself.
+        check_answers(outcome, bench, before=model if _is_taught(model) else None)
     return outcome
+
+
+def _is_taught(model: Model) -> bool:
+    """Say whether a pass that trains is among those that made a model."""
+    names = {line.partition("(")[0] for line in model.lineage}
+    return any(kind.needs is Needs.TRAINING for kind in registry.passes if kind.name in names)
 
 
 apply_pass.reports_progress = True  # type: ignore[attr-defined]
 
 
-def check_answers(model: Model, bench: Bench) -> None:
-    """Hold a few answers of `model` to the original's.
+def check_answers(model: Model, bench: Bench, before: Model | None = None) -> None:
+    """Hold a few answers of `model` to those of `before`, or to the original's.
 
     Raises:
         ConversionError: With the numbers, where they differ by more than rounding.
     """
     samples = bench.samples().calibrate.head(CHECKED_SAMPLES)
-    with home_runtime(model.form)().open(model) as predictor:
-        outputs = predict_all(predictor, samples)
-    wanted = bench.answers("calibrate", len(samples))
+
+    def answers(one: Model) -> Outputs:
+        with home_runtime(one.form)().open(one) as predictor:
+            return predict_all(predictor, samples)
+
+    outputs = answers(model)
+    wanted = answers(before) if before else bench.answers("calibrate", len(samples))
     for spec, before, after in zip(model.signature.outputs, wanted, outputs, strict=True):
         if after.shape != before.shape:
             raise ConversionError(

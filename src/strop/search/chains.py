@@ -74,6 +74,7 @@ class Chains:
     kinds: Sequence[type[Pass]]
     seed: int = 0
     known: dict[Chain, Worth] = field(default_factory=dict)
+    _left_out: set[Step] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         import optuna
@@ -109,6 +110,10 @@ class Chains:
         for trial in self._asked.pop(chain):
             self._tell(trial, worth)
 
+    def leave_out(self, step: Step) -> None:
+        """Propose chains without a step that has nothing to do for the source."""
+        self._left_out.add(step)
+
     def _propose_first(self, taking_part: Set[type[Pass]]) -> None:
         """Have the chain of some passes, at their defaults, proposed before what the estimator thinks of."""
         wanted: dict[str, Value] = {kind.name: kind in taking_part for kind in self.kinds}
@@ -117,11 +122,12 @@ class Chains:
         self._study.enqueue_trial(wanted)
 
     def _chain(self, trial: Any) -> Chain:
-        return tuple(
+        steps = [
             Step(kind.name, self._settings(trial, kind))
             for kind in self.kinds
             if trial.suggest_categorical(kind.name, [False, True])
-        )
+        ]
+        return tuple(step for step in steps if step not in self._left_out)
 
     @staticmethod
     def _settings(trial: Any, kind: type[Pass]) -> dict[str, Value]:

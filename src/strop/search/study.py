@@ -34,7 +34,7 @@ from strop.search.trials import Trials
 # Of calls below a millisecond: how many models are timed once more, and how far behind the best they may be.
 _LOOKED_AT_AGAIN, _NEAR, _SHORT_MS = 8, 1.6, 1.0
 _ENDS = 2  # in how many of the best ways without training a chain of what trains is carried on
-_LEAST_EXCESS = 1e-9  # of what misses a limit by its interval alone
+_LEAST_EXCESS = 1e-9  # of what misses another limit than the drop's
 
 
 @dataclass
@@ -116,9 +116,9 @@ class Study:
                 )
             )
             return
-        trials.listen(StageStarted("training", trials.pace.chains * _ENDS))
-        chains = Chains(kinds, trials.bench.seed)
         ends = [trial.recipe for trial in self._leaders(_ENDS)]
+        trials.listen(StageStarted("training", trials.pace.chains * len(ends)))
+        chains = Chains(kinds, trials.bench.seed)
         for _ in range(trials.pace.chains):
             chain = chains.propose()
             if chain is None or self._cut_short:
@@ -128,6 +128,8 @@ class Study:
                 for recipe in self.space.carried_on(chain, ends)
                 if self._may_take(recipe)
             ]
+            if any(trial and _declined_by(chain[0], trial) for trial in found):
+                chains.leave_out(chain[0])
             chains.tell(chain, self._worth([trial for trial in found if trial]))
 
     def _worth(self, found: Sequence[Trial]) -> Worth | None:
@@ -136,10 +138,7 @@ class Study:
         if best:
             return Worth(self.trials.value(best), 0.0)
         judged = [
-            (
-                trial.evaluation.fidelity.drop.value - self.trials.goal.max_drop,
-                self.trials.value(trial),
-            )
+            (self._excess(trial.evaluation.fidelity), self.trials.value(trial))
             for trial in found
             if trial.evaluation and trial.evaluation.fidelity
         ]
@@ -147,6 +146,12 @@ class Study:
             return None
         excess, value = min(judged)
         return Worth(value, max(excess, _LEAST_EXCESS))
+
+    def _excess(self, fidelity: Fidelity) -> float:
+        """Return by how much a drop, or its bound where the limit is held by that, is beyond the limit."""
+        goal, drop = self.trials.goal, fidelity.drop
+        lost = drop.value if goal.confidence is None else drop.high
+        return lost - max(goal.max_drop, fidelity.floor)
 
     def _look_again(self) -> None:
         """Time the best once more where calls are so short that one opening of a model tells little."""
@@ -361,3 +366,8 @@ class Study:
                 self._explanations[trial.key] = explain(
                     trial, known, original, self.trials.goal, this_machine()
                 )
+
+
+def _declined_by(step: Step, trial: Trial) -> bool:
+    """Say whether a trial ended because `step` had nothing to do."""
+    return trial.state == "declined" and trial.reason.startswith(f"{step.name}:")

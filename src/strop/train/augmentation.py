@@ -83,7 +83,7 @@ def _flipped(images: Any, draws: Any) -> Any:
 def _shifted(images: Any, draws: Any) -> Any:
     """Return images moved, all of a batch alike, which costs next to nothing."""
     height, width = images.shape[1:3]
-    most = [max(size // _FARTHEST, 1) for size in (height, width)]
+    most = [min(max(size // _FARTHEST, 1), size - 1) for size in (height, width)]
     wider = ops.pad(images, [[0, 0], [most[0]] * 2, [most[1]] * 2, [0, 0]], mode="reflect")
     for axis, size, far in ((1, height, most[0]), (2, width, most[1])):
         start = keras.random.randint((), 0, 2 * far + 1, seed=draws)

@@ -174,6 +174,7 @@ class Lessons:
         taught: Inputs, and what is wanted of the outputs: targets and the teacher's answers.
         held_out: The same of the others.
         kinds: What each output's numbers are, by its place.
+        spreads: The variance of what the teacher answers, an output each.
         losses: The task's, by the place of the outputs that have targets.
         teacher_share: Of the loss, where there are both; 0 without a teacher.
         temperature: Of the teacher's answers about classes, as in `strop.train.losses.distillation_loss`.
@@ -182,6 +183,7 @@ class Lessons:
     taught: tuple[list[Any], dict[str, Any]]
     held_out: tuple[list[Any], dict[str, Any]]
     kinds: tuple[Kind, ...]
+    spreads: tuple[float, ...]
     losses: Mapping[int, Any]
     teacher_share: float
     temperature: float = TEMPERATURE
@@ -197,8 +199,10 @@ class Lessons:
                 total += (1 - share) * ops.mean(task(wanted[_target(place)], output))
             if _answer(place) in wanted:
                 answer = ops.cast(wanted[_answer(place)], "float32")
-                kind, temperature = self.kinds[place], self.temperature
-                total += share * distillation_loss(kind, output, answer, temperature=temperature)
+                total += share * distillation_loss(
+                    self.kinds[place], output, answer,
+                    temperature=self.temperature, spread=self.spreads[place],
+                )  # fmt: skip
         return total
 
     def spelled(self) -> str:
@@ -268,10 +272,8 @@ def lessons_of(
     if teacher is not None:
         wanted |= {_answer(place): answer for place, answer in enumerate(answers)}
     inputs = [np.asarray(samples.inputs[name]) for name in signature.input_names]
-    only = signature.batch or 1
-    held_out = min(max(int(len(samples) * _HELD_OUT), 1), _MOST_HELD_OUT)
-    held_out = math.ceil(held_out / only) * only
-    cut, first = len(samples) - held_out, (len(samples) - held_out) % only
+    cut = len(samples) - held_out_of(len(samples), signature)
+    first = cut % (signature.batch or 1)
 
     def part(chosen: slice) -> tuple[list[Any], dict[str, Any]]:
         return [array[chosen] for array in inputs], {
@@ -279,9 +281,17 @@ def lessons_of(
         }
 
     share = settings.teacher_share if teacher is not None else 0.0
+    spreads = tuple(float(np.var(answer, dtype=np.float64)) for answer in answers)
     return Lessons(
-        part(slice(first, cut)), part(slice(cut, None)), kinds, losses, share, temperature
+        part(slice(first, cut)), part(slice(cut, None)), kinds, spreads, losses, share, temperature
     )  # fmt: skip
+
+
+def held_out_of(count: int, signature: Signature) -> int:
+    """Return how many of `count` samples are held out: in whole batches where the model takes those of one size only."""
+    only = signature.batch or 1
+    least = min(max(int(count * _HELD_OUT), 1), _MOST_HELD_OUT)
+    return math.ceil(least / only) * only
 
 
 def _target(place: int) -> str:
@@ -372,7 +382,12 @@ def teach(
         taught.student, settings, steps,
         keep_from=keep_from, is_enough=is_enough, report=report, kept=backup and backup / _BEST,
     )  # fmt: skip
-    also = [keras.callbacks.BackupAndRestore(backup / _EPOCHS)] if backup else []
+    # Twice, since a process may be ended while it writes.
+    also = (
+        [keras.callbacks.BackupAndRestore(backup / _EPOCHS, double_checkpoint=True)]
+        if backup
+        else []
+    )
     taught.fit(
         *lessons.taught, validation_data=lessons.held_out, validation_batch_size=only or _ANSWERED_AT_ONCE,
         batch_size=batch, epochs=settings.epochs, verbose=0, callbacks=[*callbacks, watch, *also],

@@ -83,7 +83,12 @@ def task_loss(kind: Kind, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
 
 
 def distillation_loss(
-    kind: Kind, student: Any, teacher: Any, *, temperature: float = TEMPERATURE
+    kind: Kind,
+    student: Any,
+    teacher: Any,
+    *,
+    temperature: float = TEMPERATURE,
+    spread: float | None = None,
 ) -> Any:
     """Return how far a student's answers are from its teacher's, a number.
 
@@ -97,6 +102,8 @@ def distillation_loss(
         teacher: The teacher's, of the same.
         temperature: What the logits of classes are divided by before their softmax: the higher, the more the unlikely
             classes count.
+        spread: The variance of the teacher's numbers over all samples, which a batch of one or two tells nothing of;
+            None for that of these.
 
     References:
         Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural Network*, 2015, section 2.
@@ -111,7 +118,8 @@ def distillation_loss(
     if kind is Kind.PROBABILITY:
         given = ops.clip(student, _LEAST, 1 - _LEAST)
         return -ops.mean(teacher * ops.log(given) + (1 - teacher) * ops.log(1 - given))
-    return ops.mean(ops.square(student - teacher)) / (ops.var(teacher) + _LEAST)
+    variance = ops.var(teacher) if spread is None else spread
+    return ops.mean(ops.square(student - teacher)) / (variance + _LEAST)
 
 
 def logits_of(kind: Kind, answers: Any) -> Any:

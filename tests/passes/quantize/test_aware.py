@@ -193,3 +193,29 @@ def test_a_model_with_nothing_to_quantize_is_left_as_it_is(source):
     outcome = made(source, exclude=("Conv2D", "DepthwiseConv2D", "Dense"))
     assert isinstance(outcome, Unchanged)
     assert outcome.reason.startswith("no layer computes in integers; conv2d")
+
+
+def test_recurrent_layers_stay_in_float_and_the_others_are_integers(tmp_path):
+    keras.utils.set_random_seed(0)
+    tokens = keras.Input((6, 4), name="image")
+    x = layers.Bidirectional(layers.LSTM(5), name="memory")(tokens)
+    live = keras.Model(tokens, layers.Dense(3, name="label")(x))
+    workshop = Workshop(tmp_path)
+    source = workshop.keras(live)
+    x = np.random.default_rng(0).normal(size=(64, 6, 4)).astype("float32")
+    samples = Samples({"image": x}, {})
+    with quiet():
+        graph = QuantizeAware(epochs=0).apply(
+            source, Teaching(workshop.new(), original=source, samples=samples)
+        )
+
+    file = Flatbuffer(ConvertToLiteRT().apply(graph, PlainContext(workshop.new())))
+
+    told = file.model.facts["left_in_float"]
+    assert set(told) == {"memory"}
+    assert told["memory"].startswith("recurrent layers stay in float")
+    layers_ = [types for name, types in file.operations if name == "FULLY_CONNECTED"]
+    assert sum("int8" in types for types in layers_) == 1
+    assert sum("float32" in types for types in layers_) == len(layers_) - 1 > 1
+    wanted = np.asarray(opened(source)(x))
+    assert np.abs(file.answers(x) - wanted).max() < 0.03 * np.ptp(wanted)

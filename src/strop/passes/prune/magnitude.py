@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # Weights go in the first half of the epochs; in the second those that stay make up for them.
 _SHARE_FOR_DROPPING = 0.5
 _CHOICES = 50  # of masks, on the way: each drops so little that a few steps make up for it
-_SURELY_TAUGHT = 0.9  # of the samples; `fine_tune` holds out no more than the rest
 
 
 @final
@@ -82,7 +81,7 @@ class PruneMagnitude(TaughtPass):
         from strop.graph.keras_files import opened
 
         live = opened(model)
-        pruning, keep_from = self._pruning(live, context)
+        pruning, keep_from = self._pruning(live, model, context)
         if not pruning.kernels:
             left = [f"{name}: {reason}" for name, reason in pruning.left_alone.items()]
             return Unchanged("; ".join(["no layer has weights to drop", *left]))
@@ -99,8 +98,9 @@ class PruneMagnitude(TaughtPass):
             self, Form.KERAS, path, sparsity=dict(report.sparsity), left_alone=left_alone, **told
         )
 
-    def _pruning(self, live: Any, context: Context) -> tuple[Pruning, int]:
+    def _pruning(self, live: Any, model: Model, context: Context) -> tuple[Pruning, int]:
         """Return what prunes, and the first epoch (from 0) at whose end all is dropped."""
+        from strop.train.fine_tuning import held_out_of
         from strop.train.pruning import Pruning
 
         pattern = pattern_named(self.pattern)
@@ -109,7 +109,8 @@ class PruneMagnitude(TaughtPass):
         # Rather too few: then dropping ends early, and never after the epochs meant for it.
         steps = 1
         if self.epochs:
-            steps = max(int(len(context.training) * _SURELY_TAUGHT) // self.batch_size, 1)
+            count, batch = len(context.training), model.signature.batch or self.batch_size
+            steps = max((count - held_out_of(count, model.signature)) // batch, 1)
         last = int(steps * self.epochs * _SHARE_FOR_DROPPING)
         schedule = PolynomialDecay(0.0, target, 0, last, frequency=max(last // _CHOICES, 1))
         pruning = Pruning(

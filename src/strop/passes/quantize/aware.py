@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,6 +12,7 @@ from strop.core.parameters import parameter
 from strop.passes import TaughtPass
 
 _CALIBRATION_SAMPLES = 512
+_MOST_STEPS = 64  # as of `convert.graph_def`
 
 
 @final
@@ -61,6 +63,7 @@ class QuantizeAware(TaughtPass):
         from strop.graph.frozen import freeze
         from strop.graph.keras_files import opened
         from strop.graph.keras_models import by_name
+        from strop.graph.recurrent import unroll
         from strop.train.quantization import Quantization, quantization_aware
 
         keras.utils.set_random_seed(context.seed)  # layers are made anew, some with seeds
@@ -79,6 +82,8 @@ class QuantizeAware(TaughtPass):
             told = self.teach(aware.model, model, context, callbacks=callbacks)
         finished = aware.finished()
         sparsity, clusters = aware.counted(finished)
+        if _longest(model) <= _MOST_STEPS:
+            unroll(finished)  # LiteRT has no loops over time for a batch size that is free
         frozen = freeze(
             lambda *tensors: by_name(finished, tensors, model.signature), model.signature
         )
@@ -90,6 +95,12 @@ class QuantizeAware(TaughtPass):
             self, Form.GRAPH_DEF, path, binding,
             left_in_float=dict(aware.left_in_float), **_counts(sparsity, clusters), **told,
         )  # fmt: skip
+
+
+def _longest(model: Model) -> float:
+    """Return the longest of the axes that may be time, the ones behind the batch; infinity for one that is free."""
+    axes = [spec.shape[1] for spec in model.signature.inputs if len(spec.shape) > 1]
+    return max((math.inf if size is None else size for size in axes), default=0)
 
 
 def _counts(sparsity: dict[str, float], clusters: dict[str, int]) -> dict[str, Any]:
