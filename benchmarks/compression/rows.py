@@ -99,22 +99,28 @@ def _in_engines(*make: Callable[[Scale], Step]) -> Callable[[Scale], dict[str, W
     }
 
 
-def _aware_and_afterwards(scale: Scale) -> dict[str, Way]:
-    converted = [step("convert.graph_def")]
-    return _in_engines(aware)(scale) | {
-        f"{AFTERWARDS} {engine}": (
-            engine,
-            [*converted, step(f"convert.{engine}"), step(f"quantize.{engine}_static")],
-        )
-        for engine in ENGINES
-    }
+def _aware_and_afterwards(**settings: Any) -> Callable[[Scale], Mapping[str, Way]]:
+    def ways(scale: Scale) -> dict[str, Way]:
+        converted = [step("convert.graph_def")]
+        return _in_engines(lambda scale: aware(scale, **settings))(scale) | {
+            f"{AFTERWARDS} {engine}": (
+                engine,
+                [*converted, step(f"convert.{engine}"), step(f"quantize.{engine}_static")],
+            )
+            for engine in ENGINES
+        }
+
+    return ways
 
 
 def _students(scale: Scale) -> dict[str, Way]:
     """Return one student taught twice, with half of the multiply-accumulates and the same weights to begin with."""
     epochs = scale.epochs(STUDENT_EPOCHS)
     return {
-        name: ("tensorflow", [step("distill.student", macs=0.5, epochs=epochs, **settings)])
+        name: (
+            "tensorflow",
+            [step("distill.student", **{"macs": 0.5, "epochs": epochs, **_LESSONS, **settings})],
+        )
         for name, settings in ((DISTILLED, {}), (ALONE, {"teacher_share": 0.0}))
     }
 
@@ -124,7 +130,7 @@ def _pruned_70(scale: Scale) -> Step:
 
 
 def _aware_4_bits(scale: Scale) -> Step:
-    return aware(scale, weight_bits=4)
+    return aware(scale, weight_bits=4, **_LESSONS)
 
 
 # What shares its beginning with a row before it goes on from there. What is asked for stands first.
@@ -138,9 +144,9 @@ ROWS = (
         1.5,
         9.0,
     ),
-    Row("int8-resnet8", "QAT int8", RESNET8, _aware_and_afterwards),
-    Row("int8-dscnn", "QAT int8", DSCNN, _aware_and_afterwards),
-    Row("int8-swish", "QAT int8", SWISH, _aware_and_afterwards),
+    Row("int8-resnet8", "QAT int8", RESNET8, _aware_and_afterwards(**_LESSONS)),
+    Row("int8-dscnn", "QAT int8", DSCNN, _aware_and_afterwards()),
+    Row("int8-swish", "QAT int8", SWISH, _aware_and_afterwards(**_LESSONS)),
     Row("student", "half the products", RESNET8, _students),
     Row("int4-resnet8", "QAT, 4-bit weights", RESNET8, _in_engines(_aware_4_bits), 1.5),
     Row(
