@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from strop.api.distilling import distill
-from strop.core.errors import ModelError, SamplesError
+from strop.core.errors import ModelError, OutputError, SamplesError
 from strop.graph.keras_files import load
 from tests.cli.test_bad_input import refused, strop
 
@@ -69,6 +69,15 @@ def test_what_can_not_be_taught_is_refused(digits, tmp_path):
     with pytest.raises(ModelError, match=r"there is no student at 'none\.keras'"):
         distill(digits.model, digits.data, tmp_path / "o.keras", student="none.keras")
     assert not (tmp_path / "o.keras").exists()
+
+
+def test_a_student_is_not_written_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    student = tmp_path / "distilled.keras"
+    student.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="never written over"):
+        distill("model.keras", "data.npz", student=student)
+    assert student.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class _At:
 @pytest.mark.parametrize("ending", [".tflite", ".xml", ".onnx"])
 def test_each_form_is_written_and_answers_nearly_as_well(digits, ending, aware, tmp_path):
     output = tmp_path / f"made{ending}"
-    settings = {"epochs": 1} if aware else {"samples": 64}
+    settings = {"epochs": 1} if aware else {"calibration_samples": 64}
 
     found = quantize(digits.model, digits.data, output, aware=aware, **settings)
 
@@ -98,7 +98,7 @@ def test_what_is_no_keras_model_is_refused(digits, tmp_path):
     with pytest.raises(ModelError, match="of the form onnx, and only Keras models"):
         quantize(
             dense_case(tmp_path),
-            {"x": np.zeros((40, 4), np.float32)},
+            tmp_path / "dense.npz",
             tmp_path / "m.tflite",
             aware=True,
         )
@@ -110,3 +110,4 @@ def test_each_option_says_what_it_is_of():
     assert "--weight-bits [4|8] (--aware) width of a weight's code" in told
     assert "--activation-bits [8|16] (--aware, .tflite)" in told
     assert "--preset [mixed|performance] (.xml)" in told
+    assert "--calibration-samples INTEGER (.tflite, .xml, .onnx)" in told

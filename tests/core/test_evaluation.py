@@ -160,7 +160,7 @@ def test_all_mistakes_of_a_goal_are_told_at_once():
         Goal("speed", max_drop=math.nan, confidence=1.0, batch_sizes=(0,))  # type: ignore[arg-type]
 
     assert str(caught.value).splitlines() == [
-        "minimize must be one of latency, throughput, size, memory, cold-start, not 'speed'",
+        "minimize must be one of latency, throughput, size, zipped-size, memory, cold-start, not 'speed'",
         "max_drop must be a number from 0 up, not nan",
         "confidence must lie in 0.5..1, not 1.0",
         "batch sizes must be whole numbers from 1 up, not (0,)",

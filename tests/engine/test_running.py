@@ -3,9 +3,12 @@
 import pytest
 
 from strop.core.errors import UnknownNameError
-from strop.core.model import Form
+from strop.core.evaluation import Goal
+from strop.core.model import Form, Model
 from strop.core.recipe import Recipe, Step
-from strop.engine.running import mistakes
+from strop.core.signature import Signature
+from strop.engine.context import Bench
+from strop.engine.running import Runner, mistakes
 
 GOOD = Recipe(
     (Step("convert.graph_def"), Step("convert.litert", {"batch": 1})), "litert", {"threads": 2}
@@ -48,3 +51,17 @@ def test_an_unknown_pass_offers_the_nearest():
 def test_an_unknown_runtime_offers_the_nearest():
     with pytest.raises(UnknownNameError, match=r"no runtime called 'openvin'.*'openvino'"):
         mistakes(Recipe((), "openvin"), Form.KERAS)
+
+
+def test_what_is_made_of_a_file_is_kept_under_what_is_in_it(tmp_path):
+    (tmp_path / "source.keras").write_bytes(b"source")
+    source = Model.at(Form.KERAS, tmp_path / "source.keras", Signature((), ()))
+    runner = Runner(source, None, None, Bench(tmp_path, tmp_path, Goal()), "data")
+
+    def key(name, content):
+        (tmp_path / name).write_bytes(content)
+        return runner.key([Step("distill.student", {"student": str(tmp_path / name)})])
+
+    first = key("student.keras", b"first")
+    assert key("student.keras", b"second") != first
+    assert key("elsewhere.keras", b"first") == first

@@ -1,5 +1,6 @@
 """The store: an entry is whole or not there at all."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from strop.core.contracts import Unchanged
-from strop.core.errors import OutputError, TrialError
+from strop.core.errors import OutputError, SamplesError, TrialError
 from strop.core.model import Form, Model
 from strop.core.signature import Signature, TensorSpec
 from strop.engine.store import Store
@@ -178,3 +179,23 @@ def test_two_at_once_do_not_go_on_from_the_same_place(tmp_path):
         assert mine.exists()
         assert other is None
     assert not mine.exists()
+
+
+def test_a_slip_in_the_next_command_does_not_lose_it(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.unfinished("a") as folder:
+        end_after(7, folder, KeyboardInterrupt)
+    with pytest.raises(SamplesError), store.unfinished("a") as folder:
+        raise SamplesError
+    with store.unfinished("a") as folder:
+        assert (folder / "epoch").read_text() == "7"
+    with pytest.raises(SamplesError), store.unfinished("b") as folder:  # nothing was there before
+        raise SamplesError
+    assert not folder.exists()
+
+
+def test_a_place_that_another_has_just_done_with_is_not_taken(tmp_path, monkeypatch):
+    folder = tmp_path / "unfinished" / "a"
+    monkeypatch.setattr("strop.engine.store.fcntl.flock", lambda *_: shutil.rmtree(folder))
+    with Store(tmp_path).unfinished("a") as given:
+        assert given is None

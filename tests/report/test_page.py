@@ -126,6 +126,7 @@ def test_what_was_not_measured_apart_stands_together_and_nothing_is_drawn_as_nou
     ("minimize", "name", "unit", "axis"),
     [
         ("size", "size", "bytes", "size (bytes)"),
+        ("zipped-size", "zipped_size", "bytes", "zipped-size (bytes)"),
         ("throughput", "throughput@1", "1/s", "throughput (1/s)"),
         ("cold-start", "cold_start", "ms", "cold-start (ms)"),
     ],

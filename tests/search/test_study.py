@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -11,9 +12,10 @@ import pytest
 
 import strop
 from strop.core.contracts import Effort
-from strop.core.evaluation import Goal
+from strop.core.evaluation import Evaluation, Fidelity, Goal, Measurement
 from strop.report.words import headline
 from strop.search.events import Note, StageStarted, TrialStarted
+from strop.search.study import Study
 from tests.models import dense_case, onnx_dense
 
 # What needs no TensorFlow starts in a moment.
@@ -261,3 +263,22 @@ def test_other_objectives_are_raced_too(digits, tmp_path, minimize):
     pair = result.outcome.pair_of(result.best.trial)
     assert pair.ratio.high < 1
     assert pair.rounds >= 2
+
+
+@pytest.mark.parametrize(
+    ("goal", "floor", "excess"),
+    [
+        (Goal(max_drop=0.01), 0.0, 0.02),
+        (Goal(max_drop=0.01), 0.02, 0.01),  # the original itself drops by as much
+        (Goal(max_drop=0.04, confidence=0.95), 0.0, 0.01),  # the bound is what is held to it
+        (Goal(max_drop=0.04, min_sqnr_db=30.0), 0.0, 1e-9),  # the drop misses nothing
+    ],
+)
+def test_a_chain_that_misses_a_limit_is_told_by_how_much(goal, floor, excess):
+    drop = Measurement(0.03, "", 0.01, 0.05)
+    fidelity = Fidelity(drop, "accuracy", None, None, (), 100, "select", floor)
+    trial = SimpleNamespace(evaluation=Evaluation({}, fidelity))
+    trials = SimpleNamespace(goal=goal, best_of=lambda found: None, value=lambda trial: 2.0)
+    worth = Study(trials, None)._worth([trial])
+    assert worth.value == 2.0
+    assert worth.excess == pytest.approx(excess)

@@ -64,6 +64,13 @@ def test_the_next_step_is_changed_otherwise_and_the_same_seed_alike():
     assert not np.array_equal(first, later)
 
 
+def test_what_is_one_row_high_is_shifted_along_it():
+    row = IMAGES[:, :1]
+    (found,) = changed(["shift"], row, seed=1)
+    assert found.shape == row.shape
+    assert set(found.ravel()) <= set(row.ravel())
+
+
 def test_what_is_no_image_stays():
     numbers = np.arange(12.0, dtype="float32").reshape(6, 2)
     found = changed(KINDS, numbers, IMAGES)

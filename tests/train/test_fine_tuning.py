@@ -1,5 +1,7 @@
 """Teaching a changed model again: by targets, by the model that it was made from, or by both."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -183,6 +185,51 @@ def test_the_best_weights_of_before_an_interruption_are_kept(tmp_path, teacher):
     assert found.best == 2
     assert share_right(again, drawn(seed=1)) > 0.8
     assert told[0] > 0.5  # three epochs of six were done before
+
+
+def test_a_process_ended_while_it_writes_costs_one_epoch(tmp_path, teacher):
+    class Torn(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                (tmp_path / "b" / "epochs" / "latest.weights.h5").write_bytes(b"half")
+                raise KeyboardInterrupt
+
+    samples = Samples({"x": drawn()})
+    with pytest.raises(KeyboardInterrupt):
+        taught(net(), samples, teacher=teacher, backup=tmp_path / "b", callbacks=[Torn()])
+    found = taught(net(seed=5), samples, teacher=teacher, backup=tmp_path / "b")
+    assert len(found.losses) == 4  # of six
+
+
+def test_best_weights_in_bfloat16_are_found_again(tmp_path):
+    class Interruption(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 4:
+                raise KeyboardInterrupt
+
+    def half():
+        keras.utils.set_random_seed(1)
+        dense = keras.layers.Dense(3, activation="softmax", name="y", dtype="bfloat16")
+        model = keras.Sequential([keras.Input((4,), name="x", dtype="bfloat16"), dense])
+        # Adam's 0.999 is 1 in bfloat16, and it moves nothing.
+        model.compile(keras.optimizers.SGD(), "sparse_categorical_crossentropy")
+        return model
+
+    samples = Samples({"x": drawn()}, {"y": classes(drawn())})
+    settings = FineTuning(epochs=6, batch_size=32, learning_rate=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        taught(half(), samples, settings, backup=tmp_path, callbacks=[Interruption()])
+    again = half()
+    assert share_right(again, drawn(seed=1)) < 0.6
+    taught(again, samples, replace(settings, epochs=4), backup=tmp_path)  # all done before
+    assert share_right(again, drawn(seed=1)) > 0.8
+
+
+def test_a_batch_of_one_sample_is_no_louder_than_others():
+    """One number has no variance to measure its error by; of 15 samples one is held out."""
+    other, x = net(last=None, outputs=1, seed=2), drawn(15)
+    found = taught(net(last=None, outputs=1), Samples({"x": x}), FineTuning(1, 13), teacher=other)
+    assert found.losses[0] < 100
 
 
 def test_a_model_for_one_batch_size_is_taught_in_batches_of_that(teacher):

@@ -51,9 +51,7 @@ def distill(
     with _student_file(student) as file:
         named = {"student": file} if file else {}
         steps = [step_of("distill.student", {**settings, **named})]
-        return compress(
-            steps, model, samples, target, word=_WORD, request=request, listen=listen
-        )
+        return compress(steps, model, samples, target, word=_WORD, request=request, listen=listen)
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ def optimize(
         samples: A path, ``package.module:function``, or Python objects: see `strop.data.reading.read`.
             Without any, inputs are made up, and agreement with the original is judged.
         max_drop: The most that quality may drop: absolute for metrics in [0, 1], relative for errors.
-        minimize: ``latency``, ``throughput``, ``size``, ``memory`` or ``cold-start``.
+        minimize: ``latency``, ``throughput``, ``size``, ``zipped-size``, ``memory`` or ``cold-start``.
         batch_sizes: Batch sizes to measure; the objective is taken at the first.
         metric: The quality metric's name or ``package.module:function``; picked where None. A function is given
             an output and its targets and returns a number: more is better and a drop absolute, unless it has the

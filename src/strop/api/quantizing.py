@@ -15,6 +15,8 @@ from strop.search.events import Listener, ignore
 from strop.search.request import Request
 
 AWARE = "quantize.aware"
+# What parameters are called here whose names are taken.
+RENAMED = {"calibration_samples": "samples"}
 _FREEZE = "convert.graph_def"
 _WORD = "quantized"
 
@@ -63,7 +65,8 @@ def quantize(
         request: What else is said; see `Request`. Its goal's limits are what the result is held to.
         listen: Told what happens.
         **settings: The parameters of the pass ``quantize.aware`` where the model is taught, else those of
-            ``quantize.litert_static``, ``quantize.openvino_static`` or ``quantize.onnx_static``.
+            ``quantize.litert_static``, ``quantize.openvino_static`` or ``quantize.onnx_static``, whose ``samples`` are
+            called ``calibration_samples`` here.
 
     Raises:
         ModelError: If it is no Keras model, or nothing in it computes in integers.
@@ -73,7 +76,8 @@ def quantize(
         TrialError: If training, conversion or quantization fails.
     """
     target = Path(output or f"{_WORD}.tflite")
-    steps = _steps(target.suffix, settings, aware=aware)
+    given = {RENAMED.get(name, name): value for name, value in settings.items()}
+    steps = _steps(target.suffix, given, aware=aware)
     if samples is None:
         raise SamplesError(
             message(

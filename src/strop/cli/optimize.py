@@ -23,7 +23,7 @@ from strop.cli.options import (
 @limit_options
 @click.option(
     "--minimize",
-    type=click.Choice(["latency", "throughput", "size", "memory", "cold-start"]),
+    type=click.Choice(["latency", "throughput", "size", "zipped-size", "memory", "cold-start"]),
     default="latency",
     show_default=True,
 )

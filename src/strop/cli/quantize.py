@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from strop.api.quantizing import AWARE, ROUTES, quantize
+from strop.api.quantizing import AWARE, RENAMED, ROUTES, quantize
 from strop.cli.options import command_line, goal_of, limit_options, request_of, source_options
 from strop.cli.technique import option_of, show, value_of
 from strop.core import registry
@@ -62,8 +62,11 @@ def _parameters() -> dict[str, tuple[Parameter, Value]]:
 
 def _of(pass_name: str) -> dict[str, tuple[Parameter, Value]]:
     kind = registry.passes.get(pass_name)
-    defaults = kind.defaults()
-    return {name: (parameter, defaults[name]) for name, parameter in kind.parameters().items()}
+    defaults, names = kind.defaults(), {own: here for here, own in RENAMED.items()}
+    return {
+        names.get(name, name): (parameter, defaults[name])
+        for name, parameter in kind.parameters().items()
+    }
 
 
 for _name, (_parameter, _default) in reversed(_parameters().items()):

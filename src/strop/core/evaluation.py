@@ -10,14 +10,17 @@ from typing import Any, Literal
 from strop.core.errors import ParameterError
 from strop.core.figures import figure
 
-Objective = Literal["latency", "throughput", "size", "memory", "cold-start"]
+Objective = Literal["latency", "throughput", "size", "zipped-size", "memory", "cold-start"]
 OBJECTIVES: tuple[Objective, ...] = (
     "latency",
     "throughput",
     "size",
+    "zipped-size",
     "memory",
     "cold-start",
 )
+SIZES = frozenset({"size", "zipped-size"})
+"""Objectives that are the same each time, however the model is run."""
 TOP1_AGREEMENT = "top-1 agreement"
 """What a drop is of where a classifier has no targets: the share of answers that stayed the same."""
 SAME_TO_5_DECIMALS = 0.5e-5
@@ -302,6 +305,7 @@ def objective_name(goal: Goal) -> str:
         "latency": f"latency_p50@{goal.batch}",
         "throughput": f"throughput@{goal.batch}",
         "size": "size",
+        "zipped-size": "zipped_size",
         "memory": "peak_memory",
         "cold-start": "cold_start",
     }

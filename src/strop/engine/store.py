@@ -17,7 +17,7 @@ from typing import IO
 import psutil
 
 from strop.core.contracts import Unchanged
-from strop.core.errors import Cancelled, OutputError, WorkerDiedError, message
+from strop.core.errors import Cancelled, InputError, OutputError, WorkerDiedError, message
 from strop.core.model import Model, digest_of
 
 _ENTRY = "entry.json"
@@ -106,11 +106,13 @@ class Store:
 def left_if_interrupted(folder: Path) -> Iterator[Path | None]:
     """Give `folder` for work that can go on from what is in it; None where another process works there.
 
-    It is gone once the work is done or has failed, and stays where the user, the budget or a signal ended it.
+    It is gone once the work is done or has failed, and stays where the user, the budget or a signal ended it. A slip in
+    what is given the next time loses nothing of before.
 
     Raises:
         OutputError: If there is no room.
     """
+    was_there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / _LOCK).open("w")
@@ -124,8 +126,9 @@ def left_if_interrupted(folder: Path) -> Iterator[Path | None]:
             yield folder
         except (KeyboardInterrupt, Cancelled, WorkerDiedError):
             raise
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+        except BaseException as error:
+            if not (was_there and isinstance(error, InputError)):
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -134,9 +137,10 @@ def _is_ours(lock: IO[str]) -> bool:
     """Say whether an open file is locked by this process from now on; the system frees it with the process."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever had it before may have removed the file since it was opened here; then others lock another.
+        return os.path.samestat(os.fstat(lock.fileno()), Path(lock.name).stat())
     except OSError:
         return False
-    return True
 
 
 @contextmanager

@@ -217,14 +217,14 @@ def check_answers(model: Model, bench: Bench, before: Model | None = None) -> No
 
     outputs = answers(model)
     wanted = answers(before) if before else bench.answers("calibrate", len(samples))
-    for spec, before, after in zip(model.signature.outputs, wanted, outputs, strict=True):
-        if after.shape != before.shape:
+    for spec, was, now in zip(model.signature.outputs, wanted, outputs, strict=True):
+        if now.shape != was.shape:
             raise ConversionError(
-                f"changed the shape of '{spec.name}': {before.shape[1:]} became {after.shape[1:]}"
+                f"changed the shape of '{spec.name}': {was.shape[1:]} became {now.shape[1:]}"
             )
-        error = relative_error(before, after)
+        error = relative_error(was, now)
         if not error <= max(LARGEST_ROUNDING, bench.floor.relative_error):
-            gap = float(np.max(np.abs(before.astype(np.float64) - after)))
+            gap = float(np.max(np.abs(was.astype(np.float64) - now)))
             raise ConversionError(
                 f"changed the answers: '{spec.name}' differs by {error:.2g} of its size "
                 f"(largest difference {gap:.3g}); rounding alone stays below {LARGEST_ROUNDING:g}"

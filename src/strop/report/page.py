@@ -108,6 +108,7 @@ def _cards(outcome: Outcome, circumstances: Circumstances) -> str:
         f"latency_p50@{batch}": f"median latency, batch {batch}",
         f"throughput@{batch}": "throughput",
         "size": "on disk",
+        "zipped_size": "zipped",
         "cold_start": "cold start",
         "peak_memory": "peak memory",
     }

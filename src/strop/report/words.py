@@ -96,6 +96,7 @@ _ADJECTIVES = {
     "latency": ("faster", "slower"),
     "throughput": ("more throughput", "less throughput"),
     "size": ("smaller", "larger"),
+    "zipped-size": ("smaller zipped", "larger zipped"),
     "memory": ("less memory", "more memory"),
     "cold-start": ("faster cold start", "slower cold start"),
 }

@@ -39,7 +39,7 @@ class Worth:
 def chained(form: Form, effort: Effort, goal: Goal) -> list[type[Pass]]:
     """Return the passes that train and may serve a goal, in the order that they come in within a chain.
 
-    Smaller weights serve smaller files; where time is minimized, what computes as before is left out.
+    What computes as before, on weights that say less, serves what is zipped alone.
     """
     fitting = [
         kind
@@ -48,7 +48,7 @@ def chained(form: Form, effort: Effort, goal: Goal) -> list[type[Pass]]:
         and form in kind.takes
         and effort.reaches(kind.effort)
         and not kind.missing()
-        and (goal.minimize == "size" or not kind.only_shrinks_weights)
+        and (goal.minimize == "zipped-size" or not kind.only_shrinks_weights)
     ]
     return sorted(fitting, key=lambda kind: kind.place)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from strop.core import registry
-from strop.core.evaluation import Evaluation, Goal, Measurement
+from strop.core.evaluation import SIZES, Evaluation, Goal, Measurement
 from strop.engine.changes import Change, Comparison, comparisons, differ
 from strop.engine.ledger import Trial
 from strop.engine.machine import Machine
@@ -18,6 +18,7 @@ _NOUNS = {
     "latency": "time",
     "throughput": "throughput",
     "size": "size",
+    "zipped-size": "size zipped",
     "memory": "peak memory",
     "cold-start": "cold start",
 }
@@ -68,7 +69,7 @@ def _causes(
     """Return what is known, then what is only inferred, of why a change did not help."""
     if change is None:
         return []
-    if goal.minimize == "size":
+    if goal.minimize in SIZES:
         return ["how a file is run does not change it"] if change.is_of_runtime else []
     time = trial.evaluation and trial.evaluation.measurements.get(f"latency_p50@{goal.batch}")
     if goal.minimize not in ("latency", "throughput") or not time:

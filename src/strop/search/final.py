@@ -14,6 +14,7 @@ from strop.core.errors import (
     TrialError,
 )
 from strop.core.evaluation import (
+    SIZES,
     Evaluation,
     Fidelity,
     Measurement,
@@ -187,7 +188,7 @@ class Final:
                 rounds=LEAST_ROUNDS if hurried else self.trials.pace.rounds,
                 seconds=self.trials.pace.round_seconds, enough_seconds=self.trials.pace.enough_seconds,
             )  # fmt: skip
-        if self.trials.goal.minimize == "size":  # the same each time
+        if self.trials.goal.minimize in SIZES:  # the same each time
             sizes = {
                 name: [self.trials.value(self.trials.known[str(recipe)])] * 2
                 for name, (_, recipe) in subjects.items()

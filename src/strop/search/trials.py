@@ -18,6 +18,7 @@ from strop.core.errors import (
     TrialError,
 )
 from strop.core.evaluation import (
+    SIZES,
     Evaluation,
     Fidelity,
     Goal,
@@ -195,7 +196,7 @@ class Trials:
         if self.goal.minimize in ("memory", "cold-start"):
             costs = self.costs(model, recipe, repeats=1)
             found = replace(found, measurements={**found.measurements, **costs})
-        if self.goal.minimize == "size":
+        if self.goal.minimize in SIZES:
             found = replace(found, measurements={**found.measurements, **self._zipped(model)})
         if recipe == self.baseline:
             counts = self._counts(model)

@@ -526,7 +526,11 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     def _go_on_from(self, kept: Path) -> None:
         with np.load(kept) as found:
             self.best, self._least = int(found["best"]), float(found["least"])
-            self._weights = [found[f"weight_{place}"] for place in range(len(self._before))]
+            # NumPy writes down the bytes of bfloat16, and not what they are.
+            self._weights = [
+                found[f"weight_{place}"].view(weight.dtype)
+                for place, weight in enumerate(self._before)
+            ]
 
     def restore(self) -> None:
         """Give the model its best weights, or, where it diverged before there were any, those it came with."""

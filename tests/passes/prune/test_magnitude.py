@@ -12,7 +12,7 @@ from strop.core.samples import Samples
 from strop.graph.keras_files import opened
 from strop.graph.quiet import quiet
 from strop.passes.prune.magnitude import PruneMagnitude
-from strop.train.pruning import sparsity_of
+from strop.train.pruning import Pruning, sparsity_of
 from tests.passes.convert.conftest import Teaching, Workshop
 
 
@@ -73,6 +73,25 @@ def test_the_share_is_dropped_and_the_answers_are_learnt_again(source):
 def test_with_one_short_epoch_all_is_dropped_too(source):
     found = pruned(source, count=20, epochs=1, batch_size=64, ranking="layer")
     assert found.facts["sparsity"] == {"first": 0.5, "last": 0.5}
+
+
+def test_all_is_dropped_within_the_training_of_a_model_for_one_batch_size(tmp_path, monkeypatch):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(64, 8), name="x"),
+            layers.Dense(16, activation="relu", name="first"),
+            layers.Dense(3, activation="softmax", name="last"),
+        ]
+    )
+    shares, complete = [], Pruning.complete
+    monkeypatch.setattr(
+        Pruning, "complete", lambda self: shares.append(self.is_complete) or complete(self)
+    )
+    with quiet():
+        workshop = Workshop(tmp_path)
+        pruned((workshop, workshop.keras(model)), batch_size=8)
+    assert shares == [True]
 
 
 def test_all_layers_are_ranked_together_unless_each_is_to_lose_as_much(source):
