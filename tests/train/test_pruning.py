@@ -636,3 +636,13 @@ def test_an_epoch_takes_hardly_longer():
         plain = seconds()
         ratios.append(seconds(pruning) / plain)
     assert statistics.median(ratios) <= 1.1, ratios
+
+
+def test_a_kernel_without_weights_is_left_alone():
+    model = keras.Sequential(
+        [keras.Input((0,)), layers.Dense(4, name="empty"), layers.Dense(4, name="full")]
+    )
+    found, left = kernels_of(model)
+    assert [kernel.layer for kernel in found] == ["full"]
+    assert left == {"empty": "its kernel has no weights"}
+    assert sparsity_of(model).keys() == {"full"}

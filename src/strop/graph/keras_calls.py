@@ -12,8 +12,6 @@ from typing import Any
 
 import keras
 
-from strop.core.errors import ModelError, message
-
 Chain = tuple[Any, ...]
 """The nested models around a layer, from the outermost, and the layer."""
 
@@ -100,30 +98,13 @@ def functional_of(model: Any) -> Any:
     return found if is_plain and hasattr(found, "_nodes_by_depth") else None
 
 
-def copied(functional: Any) -> Any:
-    """Return a model of other layers and the same weights, all in float32.
-
-    Raises:
-        ModelError: If one of its layers can't be made anew.
-    """
-    plain = uncompiled(functional)
-    try:
-        copy = keras.models.clone_model(plain, recursive=True)
-        copy.set_weights(plain.get_weights())
-    # Layers of other people's classes are made anew here, by their own code.
-    except Exception as error:
-        raise ModelError(
-            message(
-                f"the model '{functional.name}' can't be copied: {str(error).strip().splitlines()[0]}",
-                "Each layer of a class of your own needs a get_config that its constructor takes.",
-                next_step="keras.models.clone_model(model)",
-            )
-        ) from error
-    for layer in copy._flatten_layers(include_self=False):
+def in_float32(functional: Any) -> Any:
+    """Return the model with all of its layers computing in float32, in place."""
+    for layer in functional._flatten_layers(include_self=False):
         policy = layer.dtype_policy
         if policy.variable_dtype == "float32" != policy.compute_dtype:
             layer.dtype_policy = "float32"
-    return copy
+    return functional
 
 
 def uncompiled(functional: Any) -> Any:

@@ -218,7 +218,7 @@ def global_masks(
 
     By magnitude, a layer whose weights are small loses more of them than one whose weights are large. Ranked
     layer-adaptively, it is a layer of many weights beside its large ones that loses more, whatever it is scaled by, and
-    none loses all.
+    none loses all where as many weights stay as there are layers.
 
     Args:
         weights: The layers' weights, of any shapes.

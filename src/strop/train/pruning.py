@@ -102,6 +102,8 @@ def kernels_of(
         reason = next((why for why in map(excluded, places) if why), None)
         if reason is None and not kernel.variable.trainable:
             reason = "it is frozen (trainable=False)"
+        if reason is None and 0 in kernel.variable.shape:
+            reason = "its kernel has no weights"
         if reason:
             left[kernel.layer] = reason
         else:
@@ -470,7 +472,7 @@ def _shares_of_zeros(kernels: Sequence[Kernel]) -> dict[str, float]:
         weights = kernel.weights
         zeros[kernel.layer] = zeros.get(kernel.layer, 0) + int(np.sum(weights == 0))
         sizes[kernel.layer] = sizes.get(kernel.layer, 0) + weights.size
-    return {layer: zeros[layer] / sizes[layer] for layer in zeros}
+    return {layer: zeros[layer] / sizes[layer] for layer in zeros if sizes[layer]}
 
 
 # Where a layer's kernels are, by the name of its class, and which of their axes it sums over.

@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from strop.core.errors import ModelError, ParameterError, message
 from strop.core.samples import Samples
 from strop.core.signature import Signature
-from strop.graph.keras_calls import chains_of, copied, functional_of, steps_of, uncompiled
+from strop.graph.keras_calls import chains_of, functional_of, in_float32, steps_of, uncompiled
 from strop.graph.keras_models import arranged
 from strop.numerics.clustering import distinct_values
 from strop.train.clustering import keep_clusters
 from strop.train.pruning import Exclusion, exclusions, keep_zeros, kernels_of, sparsity_of
 from strop.train.ranges import LEARNED, MOVING_AVERAGE, FakeQuantize, QuantizedLayer
+from strop.train.rebuilding import copied, copy_state
 from strop.train.rounding import Rounding
 
 WEIGHT_BITS, ACTIVATION_BITS, RANGES = (4, 8), (8, 16), (MOVING_AVERAGE, LEARNED)
@@ -132,7 +133,7 @@ class Aware:
         made = keras.models.clone_model(uncompiled(self.model), clone_function=_finished_layer)
         for layer in made.layers:
             if not isinstance(layer, FakeQuantize | QuantizedLayer):
-                layer.set_weights(self.model.get_layer(layer.name).get_weights())
+                copy_state(self.model.get_layer(layer.name), layer)
         return made
 
     def counted(self, finished: Any) -> tuple[dict[str, float], dict[str, int]]:
@@ -190,7 +191,7 @@ def quantization_aware(model: Any, settings: Quantization = Quantization()) -> A
                 next_step="keras.Model(inputs, outputs)",
             )
         )
-    copy = copied(functional)
+    copy = in_float32(copied(functional).model)
     edges, steps = steps_of(copy)
     rounding = Rounding(
         steps,

@@ -96,15 +96,16 @@ def alike(
     Raises:
         ModelError: If its configuration does not make another.
     """
-    with _copying(operation), keras.saving.custom_object_scope(_own_objects(operation)):
-        try:
+    with _copying(operation):
+        # Keras' scopes don't add up: within one of ours, what the caller's names would not be found.
+        with contextlib.suppress(TypeError, ValueError):
             return _written_and_read(operation, changes or {}, but)
-        except (
-            TypeError,
-            ValueError,
-        ):  # functions of somebody's own may be all that is in the way
+        with keras.saving.custom_object_scope(_own_objects(operation)):
+            # Functions of somebody's own may be all that is in the way.
+            with contextlib.suppress(TypeError, ValueError):
+                return _written_and_read(operation, changes or {}, but)
             if not isinstance(operation, keras.Layer):
-                raise
+                return _written_and_read(operation, changes or {}, but)
             return _with_own_objects(operation, changes or {}, but)
 
 

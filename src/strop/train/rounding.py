@@ -20,6 +20,7 @@ from keras import ops
 from strop.graph.keras_calls import Chain, Edge, Step
 from strop.graph.names import unique
 from strop.train.ranges import FakeQuantize, QuantizedLayer
+from strop.train.rebuilding import alike
 
 _MOST_CLUSTERS = 64
 
@@ -593,8 +594,7 @@ def _is_separable(layer: Any) -> bool:
 
 def _with_activation(layer: Any, function: Any) -> Any:
     """Return a layer with other weights of the same values, and another function."""
-    config = {**layer.get_config(), "activation": keras.activations.serialize(function)}
-    made = type(layer).from_config(config)
+    made = alike(layer, {"activation": keras.activations.serialize(function)})
     made.build(*layer._build_shapes_dict.values())
     made.set_weights(layer.get_weights())
     return made
