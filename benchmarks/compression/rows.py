@@ -10,6 +10,7 @@ from benchmarks.compression.making import Bench, bench, step, zipped
 from benchmarks.compression.originals import DSCNN, RESNET8, SWISH, Original
 from benchmarks.compression.scale import (
     AWARE_EPOCHS,
+    AWARE_EPOCHS_OF_CLUSTERED,
     CLUSTERING_EPOCHS,
     PRUNING_EPOCHS,
     STUDENT_EPOCHS,
@@ -82,9 +83,9 @@ def clustered(scale: Scale) -> Step:
     return step("cluster.weights", clusters=16, epochs=scale.epochs(CLUSTERING_EPOCHS), **_LESSONS)
 
 
-def aware(scale: Scale, **settings: Any) -> Step:
+def aware(scale: Scale, epochs: int = AWARE_EPOCHS, **settings: Any) -> Step:
     """Return the step that quantizes while it teaches."""
-    return step("quantize.aware", epochs=scale.epochs(AWARE_EPOCHS), **settings)
+    return step("quantize.aware", epochs=scale.epochs(epochs), **settings)
 
 
 def _in_keras(*make: Callable[[Scale], Step]) -> Callable[[Scale], Mapping[str, Way]]:
@@ -129,6 +130,10 @@ def _pruned_70(scale: Scale) -> Step:
     return pruned(scale, sparsity=0.7)
 
 
+def _aware_of_clustered(scale: Scale) -> Step:
+    return aware(scale, AWARE_EPOCHS_OF_CLUSTERED, **_LESSONS)
+
+
 def _aware_4_bits(scale: Scale) -> Step:
     return aware(scale, weight_bits=4, **_LESSONS)
 
@@ -140,7 +145,7 @@ ROWS = (
         "prune-70-cluster-16-int8",
         "pruned to 70 %, 16 clusters, QAT int8",
         RESNET8,
-        _in_engines(_pruned_70, clustered, lambda scale: aware(scale, **_LESSONS)),
+        _in_engines(_pruned_70, clustered, _aware_of_clustered),
         1.5,
         9.0,
     ),

@@ -7,8 +7,9 @@ from benchmarks.places import cache_folder, figures_folder
 
 SEEDS = (0, 1, 2)
 PRUNING_EPOCHS = 30
-CLUSTERING_EPOCHS = 5
+CLUSTERING_EPOCHS = 10
 AWARE_EPOCHS = 5
+AWARE_EPOCHS_OF_CLUSTERED = 10
 STUDENT_EPOCHS = 15
 BESIDE_EPOCHS = 5
 
