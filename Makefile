@@ -50,6 +50,7 @@ format: $(STAMP)
 
 bench: $(STAMP)  ## hours; what was measured stays, and it goes on where it stopped
 	$(RUN)python -m benchmarks.compression
+	$(RUN)python -m benchmarks.compression
 	$(RUN)python -m benchmarks
 
 clean:

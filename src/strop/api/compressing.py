@@ -35,7 +35,7 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class Compressed:
-    """A Keras model made smaller.
+    """A Keras model made smaller, or what was made of it.
 
     Attributes:
         path: Where it lies.
@@ -54,9 +54,17 @@ class Compressed:
     shortfall: str
 
     def model(self) -> Any:
-        """Return the model as a `keras.Model`, uncompiled."""
+        """Return the model as a `keras.Model`, uncompiled.
+
+        Raises:
+            ModelError: If it is no ``.keras`` file.
+        """
         from strop.graph.keras_files import load
 
+        if self.path.suffix != _SUFFIXES[Form.KERAS]:
+            raise ModelError(
+                f"'{self.path}' is no Keras model; its engine, or strop.verify, opens it."
+            )
         return load(self.path)
 
 
@@ -258,7 +266,7 @@ def _not_keras(form: Form, title: str, *, is_file: bool) -> ModelError:
     if is_file:
         return ModelError(
             message(
-                f"'{title}' is of the form {form}, and only Keras models can be trained on.",
+                f"'{title}' is of the form {form}, and only Keras models are taken here.",
                 "Give the .keras or .h5 file that it was made from.",
             )
         )
