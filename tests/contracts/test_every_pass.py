@@ -23,7 +23,7 @@ NOTHING_TO_DO = {
     )
 }  # fmt: skip
 # Settings for passes that have nothing to do for the digits at their defaults: its layers are small, and of full rank.
-SETTINGS = {"factorize.low_rank": {"energy": 0.7}}
+SETTINGS = {"factorize.low_rank": {"energy": 0.8}}
 CASES = [
     pytest.param(name, route, id=f"{name} after {route[-1] if route else 'the source'}")
     for name in registry.passes.names()
