@@ -4,12 +4,13 @@ import keras
 import numpy as np
 from keras import layers
 
-from strop.graph.keras_calls import chains_of, copied, functional_of, steps_of
+from strop.graph.keras_calls import chains_of, functional_of, steps_of
+from strop.train.rebuilding import copied
 from tests import models
 
 
 def test_calls_of_nested_models_stand_in_line_and_shared_layers_once_each():
-    _, steps = steps_of(copied(functional_of(models.nested())))
+    _, steps = steps_of(copied(functional_of(models.nested())).model)
 
     operations = {id(step.operation) for step in steps}
     assert len(operations) < len(steps)  # the shared model's layers are called twice
@@ -27,7 +28,7 @@ def test_operations_without_weights_are_other_ones_in_the_copy(tmp_path):
     model = keras.Model(x, layers.Dense(2, name="y")((x + 3.0) * x))
     names = [operation.name for operation in model.operations]
 
-    _, steps = steps_of(copied(functional_of(model)))
+    _, steps = steps_of(copied(functional_of(model)).model)
     for step in steps:
         step.operation.name = "another"
 
@@ -41,7 +42,7 @@ def test_operations_without_weights_are_other_ones_in_the_copy(tmp_path):
 def test_calls_are_made_anew_on_other_tensors():
     x = keras.Input((3,), name="x")
     model = keras.Model(x, layers.Concatenate(name="y")([x, x * 2.0]))
-    _, steps = steps_of(copied(functional_of(model)))
+    _, steps = steps_of(copied(functional_of(model)).model)
 
     found = {edge: np.float32([[1, 2, 3]]) for step in steps for edge in step.edges}
     for step in steps:
@@ -59,7 +60,7 @@ def test_a_class_that_convolves_in_its_own_way_is_not_taken_for_keras():
     x = keras.Input((4, 4, 3), name="x")
     model = keras.Model(x, layers.Conv2D(2, 3)(Own(2, 1)(x)))
     with keras.saving.custom_object_scope({"Own": Own}):
-        _, (own, plain) = steps_of(copied(functional_of(model)))
+        _, (own, plain) = steps_of(copied(functional_of(model)).model)
 
     assert (own.kind, own.kinds) == ("", set())
     assert plain.kind == "Conv2D"
