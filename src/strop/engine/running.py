@@ -11,7 +11,7 @@ from typing import TypeGuard
 from strop.core import digest, registry
 from strop.core.contracts import Needs, Pass, Unchanged
 from strop.core.errors import RecipeError, StropError, TrialError
-from strop.core.model import Form, Model
+from strop.core.model import Form, Model, digest_of
 from strop.core.parameters import Value
 from strop.core.recipe import Recipe, Step
 from strop.engine.context import Bench
@@ -187,7 +187,7 @@ class Runner:
 def _by_content(settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return settings with what is in a file for its name, under which another may lie the next time."""
     return {
-        name: digest.of_path(Path(value)) if _is_file(value) else value
+        name: digest_of(Form.KERAS, Path(value)) if _is_file(value) else value
         for name, value in settings.items()
     }
 
