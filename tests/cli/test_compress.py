@@ -64,6 +64,7 @@ def test_the_file_is_a_model_like_any_other(pruned):
     assert np.mean(kernels(again.path)[0] == 0) == pytest.approx(0.9, abs=0.02)
 
 
+@pytest.mark.slow
 def test_weights_share_a_few_values_and_zeros_stay(pruned, digits):
     folder, _ = pruned
     done = strop(
@@ -125,6 +126,7 @@ def test_settings_that_make_no_sense_are_refused(digits, arguments, said):
     refused(strop("prune", "digits.keras", *arguments, folder=folder), said)
 
 
+@pytest.mark.slow
 def test_too_few_samples_are_refused_before_anything_is_taught(digits, tmp_path):
     with np.load(digits.data) as data:
         few = {name: data[name][:12] for name in data.files}

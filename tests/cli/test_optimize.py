@@ -56,6 +56,7 @@ def test_json_is_one_object_a_line_and_nothing_else(digits, tmp_path):
     assert "batch=" not in (tmp_path / "digits-strop" / "best.toml").read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_with_the_best_so_far_and_the_same_command_goes_on(tmp_path):
     model, folder = dense_case(tmp_path), tmp_path / "dense-strop"
     process = begun(tmp_path, model)

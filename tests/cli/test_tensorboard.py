@@ -39,6 +39,7 @@ def written(folder):
     return done[-1]
 
 
+@pytest.mark.slow
 def test_each_graph_is_a_run_and_writing_it_again_replaces_it(folder, written):
     assert written.returncode == 0, written.stderr
     assert written.stdout.split("\n")[:2] == ["runs/before: 5 nodes", "runs/after: 2 nodes"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from strop.core import registry
-from strop.core.contracts import Exactness, Unchanged
+from strop.core.contracts import Exactness, Needs, Unchanged
 from strop.core.model import Form, Model, digest_of
 from strop.core.recipe import Step
 from strop.engine.context import home_runtime
@@ -29,6 +29,13 @@ CASES = [
     for name in registry.passes.names()
     for route in routes_to(registry.passes.get(name))
     if (name, route) not in NOTHING_TO_DO
+]
+# What trains takes its time for each application.
+TWICE = [
+    pytest.param(*case.values, id=case.id, marks=[pytest.mark.slow])
+    if registry.passes.get(case.values[0]).needs is Needs.TRAINING
+    else case
+    for case in CASES
 ]
 
 
@@ -77,13 +84,13 @@ def test_the_result_survives_being_written_down(outcome, name, route):
     assert Model.from_json(outcome.to_json()) == outcome
 
 
-@pytest.mark.parametrize(("name", "route"), CASES)
+@pytest.mark.parametrize(("name", "route"), TWICE)
 def test_the_same_seed_gives_the_same_bytes(made, outcome, name, route):
     again = apply(made, name, made.model(route))
     assert again.digest == outcome.digest
 
 
-@pytest.mark.parametrize(("name", "route"), CASES)
+@pytest.mark.parametrize(("name", "route"), TWICE)
 def test_a_second_application_changes_nothing_or_is_still_right(made, outcome, name, route):
     kind = registry.passes.get(name)
     if outcome.form not in kind.takes:

@@ -131,7 +131,7 @@ def test_layers_within_others_are_told_by_whose_code_calls_them():
     tokens = keras.Input((6,), dtype="int32")
     x = layers.Embedding(40, 16, name="table")(tokens)
     x = layers.MultiHeadAttention(2, 8, name="attention")(x, x)
-    x = layers.Bidirectional(layers.GRU(8, return_sequences=True), name="both")(x)
+    x = layers.Bidirectional(layers.GRU(8, return_sequences=True, name="gru"), name="both")(x)
     x = layers.EinsumDense("abc,cd->abd", output_shape=(None, 16), name="einsum")(x)
     x = layers.Conv1D(16, 3, groups=2, name="grouped")(x)
     x = layers.SeparableConv1D(16, 3, name="separable")(x)
