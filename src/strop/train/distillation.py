@@ -390,10 +390,7 @@ class _Student(Taught):
 
     def call(self, inputs: Any, training: bool = False) -> list[Any]:
         """Return what `Taught` does, then the features that are compared, and in training the teacher's."""
-        tensors, answers = self.tensors(inputs), []
-        if training and self._augmented:
-            tensors = self._augmented.change(tensors)
-            answers = self._augmented.answer(tensors)
+        tensors, answers = self.batch(inputs, training=training)
         given = arranged(self.student, tensors, self.signature)
         found = list(self.hints.student(given, training=training))
         count = len(self.signature.outputs)

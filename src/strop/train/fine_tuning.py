@@ -323,16 +323,17 @@ class Taught(keras.Model):  # type: ignore[misc]
 
     def call(self, inputs: Any, training: bool = False) -> list[Any]:
         """Return the model's outputs in the signature's order, and behind them what a teacher answers to changed inputs."""
-        tensors, answers = self.tensors(inputs), []
-        if training and self._augmented:
-            tensors = self._augmented.change(tensors)
-            answers = self._augmented.answer(tensors)
+        tensors, answers = self.batch(inputs, training=training)
         given = arranged(self.student, tensors, self.signature)
         return [*outputs_of(self.student(given, training=training), self.signature), *answers]
 
-    def tensors(self, inputs: Any) -> list[Any]:
-        """Return a batch as it comes as a list in the signature's order."""
-        return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+    def batch(self, inputs: Any, *, training: bool) -> tuple[list[Any], list[Any]]:
+        """Return a batch in the signature's order, and where it is changed in training a teacher's answers to that."""
+        tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        if not (training and self._augmented):
+            return tensors, []
+        changed = self._augmented.change(tensors)
+        return changed, self._augmented.answer(changed)
 
     def compute_loss(
         self,
