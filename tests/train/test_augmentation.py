@@ -23,7 +23,7 @@ def signature(*shapes, output=(None, 3)):
 def changed(kinds, *arrays, seed=0, times=1):
     change = augmentation(kinds, signature(*((None, *a.shape[1:]) for a in arrays)), seed=seed)
     for _ in range(times):
-        found = [np.asarray(tensor) for tensor in change(arrays)]
+        found = [np.asarray(tensor) for tensor in change(arrays).inputs]
     return found
 
 
@@ -71,17 +71,42 @@ def test_what_is_one_row_high_is_shifted_along_it():
     assert set(found.ravel()) <= set(row.ravel())
 
 
-def test_what_is_no_image_stays():
+def test_what_is_no_image_is_not_mirrored_or_shifted():
     numbers = np.arange(12.0, dtype="float32").reshape(6, 2)
-    found = changed(KINDS, numbers, IMAGES)
+    found = changed(["flip", "shift"], numbers, IMAGES)
     np.testing.assert_array_equal(found[0], numbers)
     assert not np.array_equal(found[1], IMAGES)
+
+
+def test_all_inputs_are_mixed_with_those_of_the_sample_at_the_same_place_from_the_end():
+    numbers = np.arange(12.0, dtype="float32").reshape(6, 2)
+    mix = augmentation(["mix"], signature((None, 2), IMAGES.shape))
+    shares = set()
+    for _ in range(4):
+        found = mix((numbers, IMAGES))
+        own = float(found.own)
+        assert 0 <= own <= 1
+        shares.add(own)
+        for now, before in zip(found.inputs, (numbers, IMAGES), strict=True):
+            # Each product is rounded once, and their sum.
+            off = 3 * np.finfo("float32").eps * np.abs(before).max()
+            wanted = own * before.astype("float64") + (1 - own) * before[::-1]
+            np.testing.assert_allclose(now, wanted, atol=off, rtol=0)
+    assert len(shares) == 4
+
+
+def test_where_nothing_is_mixed_no_share_is_told():
+    assert augmentation(["flip"], signature((None, 16, 8, 2)))([IMAGES]).own is None
 
 
 @pytest.mark.parametrize(
     ("kinds", "given", "said"),
     [
-        (["melt"], signature((None, 8, 8, 1)), "no augmentation 'melt'; there are: flip, shift"),
+        (
+            ["melt"],
+            signature((None, 8, 8, 1)),
+            "no augmentation 'melt'; there are: flip, shift, mix",
+        ),
         (["flip"], signature((None, 8)), "no input is one"),
         (["flip"], signature((None, 8, 8, 1), output=(None, 8, 8, 1)), "is an image itself"),
     ],
@@ -89,6 +114,26 @@ def test_what_is_no_image_stays():
 def test_what_can_not_be_changed_is_refused(kinds, given, said):
     with pytest.raises(ParameterError, match=said):
         augmentation(kinds, given)
+
+
+def test_words_by_their_number_can_not_be_mixed():
+    words = Signature(
+        (TensorSpec("words", (None, 8), "int32"),), (TensorSpec("y", (None, 3), "float32"),)
+    )
+    with pytest.raises(ParameterError, match="'words' is int32: what lies between two samples"):
+        augmentation(["mix"], words)
+
+
+def test_both_targets_are_wanted_of_a_mixture():
+    """A line through mixed samples is the line through the samples only where targets are mixed alike."""
+    x = np.random.default_rng(0).normal(size=(512, 3)).astype("float32")
+    line = np.array([[1.0], [-2.0], [0.5]], "float32")
+    net = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Dense(1, name="y")])
+    fine_tune(
+        net, Samples({"x": x}, {"y": x @ line}), signature_of(net),
+        FineTuning(epochs=30, batch_size=32, learning_rate=0.05, augment=("mix",)),
+    )  # fmt: skip
+    np.testing.assert_allclose(net.get_weights()[0], line, atol=0.1)
 
 
 def test_the_teacher_answers_to_the_images_as_they_were_changed():

@@ -163,7 +163,7 @@ def test_what_is_taught_within_is_learnt_that_answers_do_not_teach(teacher):
 @pytest.mark.parametrize("method", ["logits", "attention"])
 def test_images_can_be_changed_at_each_step(teacher, method):
     student = net(6, seed=3)
-    found = taught(student, teacher, method=method, augment=("shift",), epochs=8)
+    found = taught(student, teacher, method=method, augment=("shift", "mix"), epochs=8)
     assert not found.has_diverged
     assert share_right(student) > 0.8
 

@@ -14,7 +14,7 @@ from strop.core.parameters import parameter
 if TYPE_CHECKING:
     from strop.train.fine_tuning import FineTuned
 
-AUGMENTATIONS = ("flip", "shift")
+AUGMENTATIONS = ("flip", "shift", "mix")
 """What `strop.train.augmentation` does to images; told here without a framework."""
 _USUAL_RATE = 0.001
 _ENOUGH = 0.5  # of what quality may drop
@@ -49,7 +49,8 @@ class TaughtPass(Pass):
     )
     augment: tuple[str, ...] = parameter(
         (),
-        doc="how images are changed at each step: 'flip' mirrors them left to right, 'shift' moves them by up to an eighth",
+        doc="how samples are changed at each step: 'flip' mirrors images left to right, 'shift' moves them by up to an "
+        "eighth, 'mix' blends each sample with another one",
     )
     exclude: tuple[str, ...] = parameter(
         (), doc="layers to leave alone: names, names of classes, or functions as 'module:name'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,56 +12,83 @@ from keras import ops
 from strop.core.errors import ParameterError, message
 from strop.core.signature import Signature
 
-KINDS = ("flip", "shift")
+FLIP, SHIFT, MIX = KINDS = ("flip", "shift", "mix")
 _FARTHEST = 8  # the part of an image's height and width by which it is shifted at most
 _IMAGE_RANK = 4
 
-Augmentation = Callable[[Sequence[Any]], list[Any]]
+
+@dataclass(frozen=True)
+class Changed:
+    """A batch that was changed.
+
+    Attributes:
+        inputs: In the signature's order.
+        own: The share that each sample has in what it became, a number for the whole batch; the rest is that of its
+            counterpart in the batch read backwards. None where nothing was mixed.
+    """
+
+    inputs: list[Any]
+    own: Any = None
+
+
+Augmentation = Callable[[Sequence[Any]], Changed]
 
 
 def augmentation(kinds: Sequence[str], signature: Signature, *, seed: int = 0) -> Augmentation:
-    """Return what changes a batch, in the order of the signature's inputs; what is no image stays as it is.
+    """Return what changes a batch, in the order of the signature's inputs.
 
     Args:
         kinds: ``flip`` mirrors every second image, left to right; ``shift`` moves a batch by up to an eighth of its
-            height and width, what comes in being mirrored at the edge.
+            height and width, what comes in being mirrored at the edge; what is no image stays as it is. ``mix`` blends
+            all inputs of each sample with those of another one, in a share that is drawn for the batch from 0 to 1.
         signature: The model's; inputs of four axes, channels last, are images.
         seed: For what is drawn.
 
     Raises:
         ParameterError: If there is no such kind, no image among the inputs, or an output of as many axes, whose targets
-            would have to be changed alike.
+            would have to be changed alike; or whole numbers among the inputs, which can't be mixed.
 
     References:
         Krizhevsky, Sutskever and Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*, 2012,
-        section 4.1.
+        section 4.1 (``flip``, ``shift``). Zhang, Cissé, Dauphin and Lopez-Paz, *mixup: Beyond Empirical Risk
+        Minimization*, ICLR 2018 (arXiv:1710.09412); with a teacher that answers to the mixture: Beyer et al.,
+        *Knowledge Distillation: A Good Teacher Is Patient and Consistent*, CVPR 2022 (arXiv:2106.05237).
     """
-    places = [
-        place for place, spec in enumerate(signature.inputs) if len(spec.shape) == _IMAGE_RANK
-    ]
-    _refuse(kinds, places, signature)
+    _refuse(kinds, signature)
     draws = keras.random.SeedGenerator(seed)
-    changes = [
-        change for kind, change in (("flip", _flipped), ("shift", _shifted)) if kind in kinds
-    ]
+    places = _images(signature)
+    changes = [change for kind, change in ((FLIP, _flipped), (SHIFT, _shifted)) if kind in kinds]
 
-    def augment(batch: Sequence[Any]) -> list[Any]:
+    def augment(batch: Sequence[Any]) -> Changed:
         changed = list(batch)
         for place in places:
             for change in changes:
                 changed[place] = change(changed[place], draws)
-        return changed
+        if MIX not in kinds:
+            return Changed(changed)
+        own = keras.random.uniform((), seed=draws)
+        return Changed([_mixed(tensor, own) for tensor in changed], own)
 
     return augment
 
 
-def _refuse(kinds: Sequence[str], places: Sequence[int], signature: Signature) -> None:
+def _images(signature: Signature) -> list[int]:
+    """Return the places of the inputs that are images."""
+    shapes = [spec.shape for spec in signature.inputs]
+    return [place for place, shape in enumerate(shapes) if len(shape) == _IMAGE_RANK]
+
+
+def _refuse(kinds: Sequence[str], signature: Signature) -> None:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ParameterError(
             f"there is no augmentation {unknown[0]!r}; there are: {', '.join(KINDS)}"
         )
-    if not places:
+    if MIX in kinds:
+        _refuse_to_mix(signature)
+    if not {FLIP, SHIFT} & set(kinds):
+        return
+    if not _images(signature):
         raise ParameterError(
             "augmentation changes images (four axes, channels last); no input is one."
         )
@@ -72,6 +100,22 @@ def _refuse(kinds: Sequence[str], places: Sequence[int], signature: Signature) -
                 "Do without augmentation, or give samples that were changed before.",
             )
         )
+
+
+def _refuse_to_mix(signature: Signature) -> None:
+    whole = [spec for spec in signature.inputs if not spec.dtype.startswith(("float", "bfloat"))]
+    if whole:
+        raise ParameterError(
+            message(
+                f"the input '{whole[0].name}' is {whole[0].dtype}: what lies between two samples is no sample there.",
+                f"Do without '{MIX}'.",
+            )
+        )
+
+
+def _mixed(tensor: Any, own: Any) -> Any:
+    own = ops.cast(own, tensor.dtype)
+    return own * tensor + (1 - own) * ops.flip(tensor, axis=0)
 
 
 def _flipped(images: Any, draws: Any) -> Any:

@@ -388,15 +388,17 @@ class _Student(Taught):
             for number, width in enumerate(hints.widths)
         ]
 
-    def call(self, inputs: Any, training: bool = False) -> list[Any]:
-        """Return what `Taught` does, then the features that are compared, and in training the teacher's."""
-        tensors, answers = self.batch(inputs, training=training)
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+        """Return what `Taught` does, the features that are compared, and in training the teacher's (``wanted``)."""
+        tensors, told = self.batch(inputs, training=training)
         given = arranged(self.student, tensors, self.signature)
         found = list(self.hints.student(given, training=training))
         count = len(self.signature.outputs)
         features = [p(f) for p, f in zip(self.projections, found[count:], strict=True)]
-        wanted = self.hints.wanted(tensors, self.signature) if training else []
-        return [*found[:count], *answers, *features, *wanted]
+        told |= {"outputs": found[:count], "features": features}
+        if training:
+            told["wanted"] = self.hints.wanted(tensors, self.signature)
+        return told
 
     def compute_loss(
         self,
@@ -407,18 +409,16 @@ class _Student(Taught):
         training: bool = True,
     ) -> Any:
         """Return the loss; on what is held out that of the answers alone, by which weights are chosen."""
-        pairs = len(self.projections)
+        answered = super().compute_loss(x, y, y_pred, sample_weight, training)
         if not training:
-            return super().compute_loss(x, y, y_pred[:-pairs], sample_weight, training)
-        own, features, wanted = y_pred[: -2 * pairs], y_pred[-2 * pairs : -pairs], y_pred[-pairs:]
+            return answered
         losses = [
             loss.compute_loss(ops.cast(of_teacher, of_student.dtype), of_student)
             for loss, of_teacher, of_student in zip(
-                self.hints.losses, wanted, features, strict=True
+                self.hints.losses, y_pred["wanted"], y_pred["features"], strict=True
             )
         ]
-        total = super().compute_loss(x, y, own, sample_weight, training)
-        return total + self.hints.weight * sum(losses) / pairs
+        return answered + self.hints.weight * sum(losses) / len(losses)
 
 
 def _hints(student: Any, teacher: Any, settings: Distillation) -> _Hints | None:

@@ -130,7 +130,7 @@ class Augmented:
     """What changes a batch, and who answers to what it became.
 
     Attributes:
-        change: Takes and returns inputs in the signature's order.
+        change: Takes inputs in the signature's order, and returns what they became.
         answer: What the teacher answers to them, an output each; empty without a teacher.
     """
 
@@ -188,15 +188,22 @@ class Lessons:
     teacher_share: float
     temperature: float = TEMPERATURE
 
-    def loss(self, outputs: Sequence[Any], wanted: Mapping[str, Any]) -> Any:
-        """Return the loss of a batch: of each output by its target, by its teacher, or by both."""
+    def loss(self, outputs: Sequence[Any], wanted: Mapping[str, Any], own: Any = None) -> Any:
+        """Return the loss of a batch: of each output by its target, by its teacher, or by both.
+
+        Args:
+            outputs: The model's, in the signature's order.
+            wanted: Targets and the teacher's answers.
+            own: The share of each sample in what it became, where batches are mixed; its counterpart's targets are
+                wanted as much as that has a share in it.
+        """
         total = ops.zeros(())
         for place, output in enumerate(outputs):
             # In whole precision, whatever a layer of half of it gives.
             task, output = self.losses.get(place), ops.cast(output, "float32")
             share = 1.0 if task is None else self.teacher_share
             if task is not None:
-                total += (1 - share) * ops.mean(task(wanted[_target(place)], output))
+                total += (1 - share) * _task(task, wanted[_target(place)], output, own)
             if _answer(place) in wanted:
                 answer = ops.cast(wanted[_answer(place)], "float32")
                 total += share * distillation_loss(
@@ -294,6 +301,13 @@ def held_out_of(count: int, signature: Signature) -> int:
     return math.ceil(least / only) * only
 
 
+def _task(task: Any, target: Any, output: Any, own: Any) -> Any:
+    loss = ops.mean(task(target, output))
+    if own is None:
+        return loss
+    return own * loss + (1 - own) * ops.mean(task(ops.flip(target, axis=0), output))
+
+
 def _target(place: int) -> str:
     return f"target_{place}"
 
@@ -321,19 +335,24 @@ class Taught(keras.Model):  # type: ignore[misc]
         self.student, self.signature, self.lessons = model, signature, lessons
         self._augmented = augmented
 
-    def call(self, inputs: Any, training: bool = False) -> list[Any]:
-        """Return the model's outputs in the signature's order, and behind them what a teacher answers to changed inputs."""
-        tensors, answers = self.batch(inputs, training=training)
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+        """Return the model's outputs in the signature's order, with what `batch` tells."""
+        tensors, told = self.batch(inputs, training=training)
         given = arranged(self.student, tensors, self.signature)
-        return [*outputs_of(self.student(given, training=training), self.signature), *answers]
+        outputs = outputs_of(self.student(given, training=training), self.signature)
+        return {"outputs": outputs, **told}
 
-    def batch(self, inputs: Any, *, training: bool) -> tuple[list[Any], list[Any]]:
-        """Return a batch in the signature's order, and where it is changed in training a teacher's answers to that."""
+    def batch(self, inputs: Any, *, training: bool) -> tuple[list[Any], dict[str, Any]]:
+        """Return a batch in the signature's order, and where it is changed in training what else the loss needs.
+
+        That is what a teacher answers to it (``answers``) and, where it is mixed, each sample's own share (``own``).
+        """
         tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         if not (training and self._augmented):
-            return tensors, []
+            return tensors, {}
         changed = self._augmented.change(tensors)
-        return changed, self._augmented.answer(changed)
+        told = {"answers": self._augmented.answer(changed.inputs)}
+        return changed.inputs, told if changed.own is None else {**told, "own": changed.own}
 
     def compute_loss(
         self,
@@ -344,9 +363,9 @@ class Taught(keras.Model):  # type: ignore[misc]
         training: bool = True,
     ) -> Any:
         """Return the lessons' loss, with what the model's own layers add to it."""
-        count = len(self.signature.outputs)
-        newer = {_answer(place): answer for place, answer in enumerate(y_pred[count:])}
-        return self.lessons.loss(y_pred[:count], {**y, **newer}) + sum(self.student.losses)
+        newer = {_answer(place): answer for place, answer in enumerate(y_pred.get("answers", ()))}
+        loss = self.lessons.loss(y_pred["outputs"], {**y, **newer}, y_pred.get("own"))
+        return loss + sum(self.student.losses)
 
 
 def teach(
