@@ -7,6 +7,8 @@ from pathlib import Path
 from strop.engine.machine import this_machine
 
 _ROOT = Path(__file__).resolve().parent.parent
+_RESULTS = _ROOT / "benchmarks" / "results"
+_ON_ANY_MACHINE = "any-machine"
 
 
 class CaseUnavailableError(Exception):
@@ -33,12 +35,17 @@ def figures_folder(part: str = "") -> Path:
     """
     machine = this_machine()
     name = re.sub(r"\W+", "-", f"{machine.processor} {machine.cores} cores").strip("-").lower()
-    return _ROOT / "benchmarks" / "results" / f"{name}-{machine.digest()[:8]}" / part
+    return _RESULTS / f"{name}-{machine.digest()[:8]}" / part
+
+
+def common_figures_folder(part: str) -> Path:
+    """Return the folder of figures that are no matter of the machine, such as accuracy, or a part of it."""
+    return _RESULTS / _ON_ANY_MACHINE / part
 
 
 def reported_folders() -> list[Path]:
     """Return the folders of figures that RESULTS.md is made of, one a kind of machine, the fullest first."""
-    known = (_ROOT / "benchmarks" / "results").glob("*/")
+    known = [folder for folder in _RESULTS.glob("*/") if folder.name != _ON_ANY_MACHINE]
     return sorted(known, key=lambda folder: (-len(list(folder.rglob("*.json"))), folder.name))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from benchmarks.by_hand.ways import WAYS
 from benchmarks.cases import BATCHES, CASES
-from benchmarks.compression.table import tables
+from benchmarks.compression.scale import WHOLE
+from benchmarks.compression.table import pace_tables, tables
 from benchmarks.figures import (
     MAX_DROP,
     MIN_SQNR_DB,
@@ -60,6 +61,9 @@ def report() -> str:
         f"{_mean(ratios)} on {len(folders)} machine{'s' if len(folders) > 1 else ''}.",
         "",
     ]
+    trained = tables(WHOLE.figures())
+    if trained:
+        sections += ["## What training makes of networks", "", *trained]
     return "\n".join([*lines, *sections]).rstrip() + "\n"
 
 
@@ -91,13 +95,12 @@ def _section(folder: Path) -> tuple[list[str], list[float]]:
     if quick.exists():
         seconds = json.loads(quick.read_text())["seconds"]
         lines += [f"`--effort quick` on resnet8 at batch 1 took {seconds:.0f} s.", ""]
-    trained = tables(folder / "compression")
     return [
         *lines,
         *_made(folder),
         *_by_hand_table(folder),
         *report_promises(folder),
-        *trained,
+        *pace_tables(folder / "compression"),
     ], ratios
 
 

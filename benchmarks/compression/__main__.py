@@ -12,14 +12,18 @@ from benchmarks.compression.beside import SPARSITIES, Beside, Pace
 from benchmarks.compression.making import made_folder
 from benchmarks.compression.rows import ROWS, Row
 from benchmarks.compression.scale import SEEDS, SMOKE, WHOLE, Scale
-from benchmarks.compression.table import tables
+from benchmarks.compression.table import pace_tables, tables
 from benchmarks.places import CaseUnavailableError
 from strop.core.errors import StropError
+from strop.engine.machine import this_machine
 
 
 class _Measurable(Protocol):
     @property
     def name(self) -> str: ...
+
+    @property
+    def is_timed(self) -> bool: ...
 
     def measured(self, seed: int, scale: Scale) -> dict[str, Any]: ...
 
@@ -52,7 +56,7 @@ def main() -> None:
             _forget(_ALL[name], seed, scale)
     for name, seed in chosen:
         _measure(_ALL[name], seed, scale)
-    print("\n".join(tables(scale.figures())))
+    print("\n".join([*tables(scale.figures()), *pace_tables(scale.figures(is_timed=True))]))
 
 
 def _forget(one: _Measurable, seed: int, scale: Scale) -> None:
@@ -62,7 +66,7 @@ def _forget(one: _Measurable, seed: int, scale: Scale) -> None:
 
 
 def _figures(one: _Measurable, seed: int, scale: Scale) -> Path:
-    return scale.figures() / f"{one.name}-{seed}.json"
+    return scale.figures(is_timed=one.is_timed) / f"{one.name}-{seed}.json"
 
 
 def _measure(one: _Measurable, seed: int, scale: Scale) -> None:
@@ -75,7 +79,7 @@ def _measure(one: _Measurable, seed: int, scale: Scale) -> None:
     except (CaseUnavailableError, StropError, RuntimeError, SubprocessError) as error:
         print(f"\n  skipped: {error}", flush=True)  # the others may well work
         return
-    _write(out, found)
+    _write(out, {**found, "processor": this_machine().processor})
     print(f"\n  in {found['seconds']:.0f} s" if "seconds" in found else "", flush=True)
 
 

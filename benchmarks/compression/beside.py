@@ -33,9 +33,11 @@ class Beside:
 
     Attributes:
         sparsity: The share of weights to drop.
+        is_timed: Whether its figures are times.
     """
 
     sparsity: float
+    is_timed: bool = False
 
     @property
     def name(self) -> str:
@@ -60,6 +62,7 @@ class Pace:
     """
 
     name: str = "pace"
+    is_timed: bool = True
 
     def measured(self, seed: int, scale: Scale) -> dict[str, Any]:
         """Return the seconds of each epoch by tool and technique, the first epoch left out."""

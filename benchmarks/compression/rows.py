@@ -43,6 +43,7 @@ class Row:
         ways: By name: the runtime that answers are taken from, and the steps; what they have in common is made once.
         most_drop: The most that accuracy may drop, in points; None where nothing is asked.
         least_smaller: How many times smaller the zipped file has to be; None where nothing is asked.
+        is_timed: Whether its figures are times.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Row:
     ways: Callable[[Scale], Mapping[str, Way]]
     most_drop: float | None = None
     least_smaller: float | None = None
+    is_timed: bool = False
 
     def measured(self, seed: int, scale: Scale) -> dict[str, Any]:
         """Return the figures of one seed: of the original and of what each way made, the answers and the bytes zipped."""

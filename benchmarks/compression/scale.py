@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.places import cache_folder, figures_folder
+from benchmarks.places import cache_folder, common_figures_folder, figures_folder
 
 SEEDS = (0, 1, 2)
 PRUNING_EPOCHS = 30
@@ -34,11 +34,15 @@ class Scale:
         """Return how many epochs to train."""
         return min(meant, self.most_epochs or meant)
 
-    def figures(self) -> Path:
-        """Return the folder of the figures; what shows no more than that it works is not kept with the source."""
-        return (
-            cache_folder() / self.name / "figures" if self.name else figures_folder("compression")
-        )
+    def figures(self, *, is_timed: bool = False) -> Path:
+        """Return the folder of the figures; what shows no more than that it works is not kept with the source.
+
+        Args:
+            is_timed: Whether they are times, which are a machine's; answers and sizes are the same everywhere.
+        """
+        if self.name:
+            return cache_folder() / self.name / "figures"
+        return (figures_folder if is_timed else common_figures_folder)("compression")
 
     def work(self) -> Path:
         """Return the folder of what is made on the way."""

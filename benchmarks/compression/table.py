@@ -29,13 +29,13 @@ Figures = Sequence[dict[str, Any]]
 
 
 def tables(folder: Path) -> list[str]:
-    """Return the lines on what was measured, a table for each kind of question.
+    """Return the lines on what training makes of networks, a table for each kind of question.
 
     Args:
-        folder: Of a machine's figures.
+        folder: Of the figures that are no matter of the machine.
     """
-    lines = []
-    for title, told, table in (
+    return _titled(
+        folder,
         (
             "Smaller by training",
             "Accuracy on all test images; drops and their paired intervals (95 %) in points, of the mean over seeds.",
@@ -59,12 +59,23 @@ def tables(folder: Path) -> list[str]:
             "and epochs, the weights of the last.",
             _beside,
         ),
-        (
-            "What training costs",
-            "Seconds of an epoch without a teacher against plain `fit` in the same Keras, in turns.",
-            _paced,
-        ),
-    ):
+    )
+
+
+def pace_tables(folder: Path) -> list[str]:
+    """Return the lines on how long training takes.
+
+    Args:
+        folder: Of a machine's figures.
+    """
+    told = "Seconds of an epoch without a teacher against plain `fit` in the same Keras, in turns."
+    return _titled(folder, ("What training costs", told, _paced))
+
+
+def _titled(folder: Path, *asked: tuple[str, str, Callable[[Path], list[str]]]) -> list[str]:
+    """Return tables with titles, and what there is to tell of each, where there are figures."""
+    lines = []
+    for title, told, table in asked:
         found = table(folder)
         if found:
             lines += [f"### {title}", "", told, "", *found, ""]

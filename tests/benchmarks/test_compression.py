@@ -15,7 +15,7 @@ from benchmarks.compression.originals import ORIGINALS, Original
 from benchmarks.compression.rows import ROWS
 from benchmarks.compression.scale import SMOKE, WHOLE, Scale
 from benchmarks.compression.spoken_digits import cepstra, spoken_digits
-from benchmarks.compression.table import tables
+from benchmarks.compression.table import pace_tables, tables
 from benchmarks.places import CaseUnavailableError
 from strop.core.model import Form
 from strop.core.recipe import Recipe
@@ -125,7 +125,7 @@ def test_tables_say_what_was_asked_beside_what_was_found(tmp_path):
     epochs = {f"{tool} {name}": [seconds[name]] * 6 for tool in TOOLS for name in TECHNIQUES}
     _put(tmp_path, "pace-0", {"epochs": epochs})
 
-    lines = tables(tmp_path)
+    lines = [*tables(tmp_path), *pace_tables(tmp_path)]
 
     pruned = next(line for line in lines if "pruned to 70 %" in line)
     assert pruned.startswith(
