@@ -268,6 +268,14 @@ def test_layers_ranked_together_lose_different_shares():
     assert done.sparsity["last"] > 0.5 > done.sparsity["first"]
 
 
+@pytest.mark.parametrize("ranking", ["layer", "global", "layer_adaptive", "random"])
+def test_no_layer_loses_its_last_weight(ranking):
+    model = net()
+    model.get_layer("last").kernel.assign(model.get_layer("last").kernel / 1000)
+    prune(model, 0.999, ranking=ranking)
+    assert [np.sum(kernel(model, layer) != 0) for layer in ("first", "last")] == [1, 1]
+
+
 def test_a_random_ranking_goes_by_its_seed():
     found = []
     for seed in (0, 0, 1):
