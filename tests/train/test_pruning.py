@@ -15,7 +15,6 @@ from strop.train.pruning import (
     declared_kernels,
     keep_zeros,
     kernels_of,
-    layers_of,
     prune,
     sparsity_of,
 )
@@ -445,12 +444,6 @@ def test_a_loop_of_ones_own_goes_from_step_to_step():
 )
 def test_a_layer_not_built_yet_says_where_its_kernels_will_be(layer, channels):
     assert declared_kernels(layer) == channels
-
-
-def test_the_layers_in_a_layer_are_found_once():
-    inner = layers.Dense(2)
-    model = of(keras.Input((3, 4)), layers.TimeDistributed(inner, name="out"))
-    assert [layer.name for layer in layers_of(model)].count(inner.name) == 1
 
 
 def test_zeros_survive_averages_of_weights_and_momentum():

@@ -18,6 +18,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from strop.core.errors import InputError, ModelError, ParameterError, UnknownNameError, message
+from strop.graph.keras_layers import Chain, chains_within, name_of, prefixes
 from strop.numerics.sparsity import (
     UNSTRUCTURED,
     Block,
@@ -110,7 +111,7 @@ def kernels_of(
             kernels.append(kernel)
     for chain in _once([(model,), *chains]):
         if why := _untreatable(chain[-1]):
-            left[_name(chain)] = excluded(chain) or why
+            left[name_of(chain)] = excluded(chain) or why
     return kernels, left
 
 
@@ -476,7 +477,6 @@ def _shares_of_zeros(kernels: Sequence[Kernel]) -> dict[str, float]:
 
 
 # Where a layer's kernels are, by the name of its class, and which of their axes it sums over.
-_Chain = tuple[Any, ...]
 _Axes = Callable[[Any, int], tuple[int, ...]]
 
 
@@ -527,7 +527,7 @@ _KERNELS: dict[str, dict[str, _Axes]] = {
 }
 
 
-def _chains(model: Any) -> list[_Chain]:
+def _chains(model: Any) -> list[Chain]:
     """Return the layers of a model, each after all that are around it; one that stands in two places twice."""
     if not model.built:
         raise ModelError(
@@ -537,47 +537,25 @@ def _chains(model: Any) -> list[_Chain]:
                 next_step="model(x[:1])",
             )
         )
-    return list(_within(model, ()))
+    return list(chains_within(model))
 
 
-def _within(layer: Any, around: _Chain) -> Iterator[_Chain]:
-    # Keras has no public way to what is within a layer that is no model.
-    for inner in layer._layers:
-        if inner not in around:
-            chain = (*around, inner)
-            yield chain
-            yield from _within(inner, chain)
-
-
-def _once(chains: Sequence[_Chain]) -> list[_Chain]:
+def _once(chains: Sequence[Chain]) -> list[Chain]:
     """Return the first place of each layer."""
-    first: dict[int, _Chain] = {}
+    first: dict[int, Chain] = {}
     for chain in chains:
         first.setdefault(id(chain[-1]), chain)
     return list(first.values())
 
 
-def _kernels_with_places(chains: Sequence[_Chain]) -> list[tuple[Kernel, list[_Chain]]]:
+def _kernels_with_places(chains: Sequence[Chain]) -> list[tuple[Kernel, list[Chain]]]:
     """Return each kernel once, named after its first place, with all its places."""
-    found: dict[int, tuple[Kernel, list[_Chain]]] = {}
+    found: dict[int, tuple[Kernel, list[Chain]]] = {}
     for chain in chains:
         for variable, summed in _kernels_in(chain[-1]):
-            kernel = Kernel(_name(chain), variable, summed)
+            kernel = Kernel(name_of(chain), variable, summed)
             found.setdefault(id(variable), (kernel, []))[1].append(chain)
     return list(found.values())
-
-
-def _prefixes(chain: _Chain) -> list[_Chain]:
-    return [chain[:length] for length in range(1, len(chain) + 1)]
-
-
-def _name(chain: _Chain) -> str:
-    return "/".join(layer.name for layer in chain)
-
-
-def layers_of(layer: Any) -> list[Any]:
-    """Return a layer or a model, built or not, and all layers within it, each once."""
-    return [chain[-1] for chain in _once([(layer,), *_within(layer, ())])]
 
 
 def declared_kernels(layer: Any) -> dict[str, tuple[int, ...]]:
@@ -641,20 +619,20 @@ def _untreatable(layer: Any) -> str | None:
 
 
 def exclusions(
-    exclude: Sequence[Exclusion], found: Sequence[_Chain]
-) -> Callable[[_Chain], str | None]:
+    exclude: Sequence[Exclusion], found: Sequence[Chain]
+) -> Callable[[Chain], str | None]:
     """Return the function that says why a layer is excluded, if it is."""
     names = {e for e in exclude if isinstance(e, str) and ":" not in e}
     functions = [e if callable(e) else _function(e) for e in exclude if callable(e) or ":" in e]
-    known = {name for chain in found for name in (chain[-1].name, _name(chain), _class(chain))}
+    known = {name for chain in found for name in (chain[-1].name, name_of(chain), _class(chain))}
     for name in names:
         # A class that this model has no layer of is no slip: recipes serve many models.
         if name not in known and not hasattr(keras.layers, name):
             raise UnknownNameError("layer", name, known)
 
-    def reason(chain: _Chain) -> str | None:
-        for place in _prefixes(chain):
-            for name in (place[-1].name, _name(place), _class(place)):
+    def reason(chain: Chain) -> str | None:
+        for place in prefixes(chain):
+            for name in (place[-1].name, name_of(place), _class(place)):
                 if name in names:
                     return f"excluded, as '{name}'"
             for function in functions:
@@ -665,7 +643,7 @@ def exclusions(
     return reason
 
 
-def _class(chain: _Chain) -> str:
+def _class(chain: Chain) -> str:
     return type(chain[-1]).__name__
 
 

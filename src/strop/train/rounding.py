@@ -9,7 +9,7 @@ from, and what is joined is rounded onto one grid before. Where an engine's kern
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from strop.graph.keras_calls import Chain, Edge, Step
+from strop.graph.keras_calls import Call, Calls, Tensor
+from strop.graph.keras_layers import Chain
 from strop.graph.names import unique
 from strop.train.ranges import FakeQuantize, QuantizedLayer
 from strop.train.rebuilding import alike
@@ -76,6 +77,8 @@ Excluded = Callable[[Chain], str | None]
 class Rounding:
     """Builds a model of the layers of another, with layers between that round.
 
+    An *edge* here is a tensor of the model that was given, a *tensor* one of the model that is built.
+
     Attributes:
         left: What stays in float, with the reason.
         quantized: The layers whose kernels are rounded.
@@ -83,8 +86,7 @@ class Rounding:
 
     def __init__(
         self,
-        steps: Sequence[Step],
-        ends: Mapping[int, Edge],
+        calls: Calls,
         *,
         weight_bits: int,
         activation_bits: int,
@@ -94,8 +96,7 @@ class Rounding:
         """Set up.
 
         Args:
-            steps: The model's calls in order; see `strop.graph.keras_calls.steps_of`.
-            ends: Its input and output edges, by the id of their tensors.
+            calls: The model's; see `strop.graph.keras_calls.taken_apart`.
             weight_bits: As in `strop.train.quantization.Quantization`.
             activation_bits: The same.
             ranges: The same.
@@ -103,90 +104,90 @@ class Rounding:
         """
         self.left: dict[str, str] = {}
         self.quantized: dict[str, None] = {}
-        self._steps, self._ends, self._excluded = steps, ends, excluded
+        self._calls, self._excluded = calls, excluded
         self._weight_bits, self._activation_bits, self._ranges = (
             weight_bits, activation_bits, ranges,
         )  # fmt: skip
-        self._values: dict[Edge, _Value] = {}
+        self._values: dict[Tensor, _Value] = {}
         self._parts: dict[int, list[Any]] = {}
         self._operations: dict[str, Any] = {}
-        self._folded = _foldings(steps, excluded)
+        self._folded = _foldings(calls.calls, excluded)
 
     def model(self, copy: Any, original: Any) -> Any:
         """Return the new model, on the inputs of `copy`, with outputs named as those of `original`."""
-        for tensor in copy.inputs:
-            self._values[self._ends[id(tensor)]] = _Value(tensor)
+        for edge, tensor in zip(self._calls.inputs, copy.inputs, strict=True):
+            self._values[edge] = _Value(tensor)
             self._named(tensor._keras_history.operation)
-        for step in self._steps:
+        for call in self._calls.calls:
             # What is folded into the layer before it is there already.
-            if step.results[0] not in self._values:
-                self._take(step)
-        outputs = [self._float(self._ends[id(tensor)]) for tensor in copy.outputs]
+            if call.results[0] not in self._values:
+                self._take(call)
+        outputs = [self._float(edge) for edge in self._calls.outputs]
         for tensor, before in zip(outputs, original.outputs, strict=True):
             self._name_end(tensor._keras_history.operation, before._keras_history.operation.name)
         structured = keras.tree.pack_sequence_as(copy._outputs_struct, outputs)
         return keras.Model(copy._inputs_struct, structured, name=original.name)
 
-    def _take(self, step: Step) -> None:
-        """Build what a step becomes."""
-        reason = self._excluded(step.chain) or _untreatable(step.operation)
-        values = [self._values[edge] for edge in step.edges]
+    def _take(self, call: Call) -> None:
+        """Build what a call becomes."""
+        reason = self._excluded(call.chain) or _untreatable(call.operation)
+        values = [self._values[edge] for edge in call.tensors]
         is_single = len(values) == 1
         if reason:
-            self._leave(step, reason)
-        elif is_single and step.kinds & (_LINEAR | _SEPARABLE):
-            self._compute(step)
+            self._leave(call, reason)
+        elif is_single and call.kinds & (_LINEAR | _SEPARABLE):
+            self._compute(call)
         elif all(value.is_float for value in values):
-            self._leave(step, _reason(step))
-        elif step.kind in {*_SUMS, *_QUOTIENTS, *_JOINS}:
-            self._combine(step)
+            self._leave(call, _reason(call))
+        elif call.computes_as in {*_SUMS, *_QUOTIENTS, *_JOINS}:
+            self._combine(call)
         elif not is_single:
-            self._leave(step, f"{_reason(step)} where it is given several tensors")
-        elif step.kind == _NORMALIZATION and _is_of_channels(step):
-            self._normalize(step)
-        elif step.kind in _MEANS:
+            self._leave(call, f"{_reason(call)} where it is given several tensors")
+        elif call.computes_as == _NORMALIZATION and _is_of_channels(call):
+            self._normalize(call)
+        elif call.computes_as in _MEANS:
             # Narrower than what it is the mean of, so that a grid of its own is finer.
-            self._set(step, _Value(self._call(step, self._integer), is_pending=True))
-        elif step.kind in _PASSING:
-            self._pass(step)
-        elif step.kind in _MIXING:
-            self._mix(step)
-        elif function := _function_of(step):
-            self._activate(step, function)
+            self._set(call, _Value(self._call(call, self._integer), is_pending=True))
+        elif call.computes_as in _PASSING:
+            self._pass(call)
+        elif call.computes_as in _MIXING:
+            self._mix(call)
+        elif function := _function_of(call):
+            self._activate(call, function)
         else:
-            self._leave(step, _reason(step))
+            self._leave(call, _reason(call))
 
-    def _leave(self, step: Step, reason: str) -> None:
-        """Have a step compute in float as it did; list it where that is worth a word."""
-        given = [self._values[edge] for edge in step.edges]
-        if getattr(step.operation, "weights", ()) or not all(value.is_float for value in given):
-            self.left[step.name] = reason
-        results = keras.tree.flatten(self._call(step, self._float))
-        for edge, tensor in zip(step.results, results, strict=True):
+    def _leave(self, call: Call, reason: str) -> None:
+        """Have a call compute in float as it did; list it where that is worth a word."""
+        given = [self._values[edge] for edge in call.tensors]
+        if getattr(call.operation, "weights", ()) or not all(value.is_float for value in given):
+            self.left[call.name] = reason
+        results = keras.tree.flatten(self._call(call, self._float))
+        for edge, tensor in zip(call.results, results, strict=True):
             self._values[edge] = _Value(tensor)
 
     # Layers with kernels
 
-    def _compute(self, step: Step) -> None:
+    def _compute(self, call: Call) -> None:
         """Have a layer compute with a rounded kernel, the normalization behind it a part of it."""
-        layer = step.operation
+        layer = call.operation
         done, function = self._folded.get(id(layer)), _activation_of(layer)
         if id(layer) not in self._parts:
             self._parts[id(layer)] = self._quantized_layers(layer, done)
         *before, last = self._parts[id(layer)]
-        tensor = self._integer(step.edges[0])
+        tensor = self._integer(call.tensors[0])
         for part in before:
             tensor = part(tensor)
             tensor = self._quantizer(tensor)(tensor)
         value = _Value(last(tensor), is_pending=True)
-        self.quantized[step.name] = None
-        edge = step.results[0]
+        self.quantized[call.name] = None
+        edge = call.results[0]
         if done is not None:
             # Read by the normalization alone, which is never called.
             self._values[edge] = value
             edge = edge.readers[0].results[0]
         if not _is_within(function):
-            value = self._activated(value, step, edge, _name_of(function), function)
+            value = self._activated(value, call, edge, _name_of(function), function)
         self._values[edge] = value
 
     def _quantized_layers(self, layer: Any, done: Any) -> list[Any]:
@@ -207,12 +208,12 @@ class Rounding:
         )
         return self._named(made)
 
-    def _normalize(self, step: Step) -> None:
+    def _normalize(self, call: Call) -> None:
         """Have a normalization that is folded into nothing be a kernel of its own: a factor and a summand a channel.
 
         Each channel has one weight, whose code is the largest there is, and a step of its own: nothing is lost.
         """
-        done, (edge,) = step.operation, step.edges
+        done, (edge,) = call.operation, call.tensors
         tensor = self._integer(edge)
         *places, channels = tensor.shape[1:]
         if not places:
@@ -224,52 +225,52 @@ class Rounding:
             self._parts[id(done)] = [self._quantized_layer(identity, done)]
         (layer,) = self._parts[id(done)]
         value = _Value(layer(tensor), is_pending=True)
-        self.quantized[step.name] = None
+        self.quantized[call.name] = None
         if not places:
             vector = self._named(keras.layers.Reshape((channels,), name=f"{done.name}_vector"))
             value = _Value.on_grid(vector(self._rounded(value)), value.grid)
-        self._set(step, value)
+        self._set(call, value)
 
     # What combines tensors
 
-    def _combine(self, step: Step) -> None:
-        numbers = [operand for operand in step.operands if not isinstance(operand, Edge)]
-        if not numbers and step.kind in _SUMS:
-            self._sum(step)
-        elif not numbers and step.kind in _JOINS:
-            self._join(step)
-        elif [np.size(number) for number in numbers] == [1] and step.kind not in _JOINS:
-            self._sum_with_number(step, numbers[0])
+    def _combine(self, call: Call) -> None:
+        numbers = [operand for operand in call.operands if not isinstance(operand, Tensor)]
+        if not numbers and call.computes_as in _SUMS:
+            self._sum(call)
+        elif not numbers and call.computes_as in _JOINS:
+            self._join(call)
+        elif [np.size(number) for number in numbers] == [1] and call.computes_as not in _JOINS:
+            self._sum_with_number(call, numbers[0])
         else:
-            self._leave(step, _reason(step))
+            self._leave(call, _reason(call))
 
-    def _sum(self, step: Step) -> None:
+    def _sum(self, call: Call) -> None:
         """Have a sum or a product compute on integers, two operands at a time."""
-        if len(step.edges) == 2:
-            self._set(step, _Value(self._call(step, self._integer), is_pending=True))
+        if len(call.tensors) == 2:
+            self._set(call, _Value(self._call(call, self._integer), is_pending=True))
             return
-        first, *others = map(self._integer, step.edges)
+        first, *others = map(self._integer, call.tensors)
         for other in others:
-            if first is not self._integer(step.edges[0]):
+            if first is not self._integer(call.tensors[0]):
                 first = self._quantizer(first)(first)
-            operation = self._named(_SUMS[step.kind](name=step.operation.name))
+            operation = self._named(_SUMS[call.computes_as](name=call.operation.name))
             first = operation([first, other])
-        self._set(step, _Value(first, is_pending=True))
+        self._set(call, _Value(first, is_pending=True))
 
-    def _sum_with_number(self, step: Step, number: Any) -> None:
+    def _sum_with_number(self, call: Call, number: Any) -> None:
         """Have a sum, a product or a quotient with one number compute on integers."""
-        if step.kind not in _QUOTIENTS:
-            self._set(step, _Value(self._call(step, self._integer), is_pending=True))
-        elif isinstance(step.operands[0], Edge):
+        if call.computes_as not in _QUOTIENTS:
+            self._set(call, _Value(self._call(call, self._integer), is_pending=True))
+        elif isinstance(call.operands[0], Tensor):
             # No engine divides codes.
-            product = ops.multiply(self._integer(step.edges[0]), 1.0 / float(np.squeeze(number)))
-            self._set(step, _Value(self._new(product), is_pending=True))
+            product = ops.multiply(self._integer(call.tensors[0]), 1.0 / float(np.squeeze(number)))
+            self._set(call, _Value(self._new(product), is_pending=True))
         else:
-            self._leave(step, _reason(step))
+            self._leave(call, _reason(call))
 
-    def _join(self, step: Step) -> None:
+    def _join(self, call: Call) -> None:
         """Round all that is joined onto one grid, which what comes of it has too."""
-        edges = list(dict.fromkeys(step.edges))
+        edges = list(dict.fromkeys(call.tensors))
         # What somebody else reads is rounded for them first; engines then bring its codes onto the other grid.
         tensors = [
             self._values[edge].raw
@@ -277,29 +278,29 @@ class Rounding:
             else self._integer(edge)
             for edge in edges
         ]
-        quantizer = self._made_quantizer(f"{step.operation.name}_range")
+        quantizer = self._made_quantizer(f"{call.operation.name}_range")
         rounded = dict(zip(edges, quantizer(tensors), strict=True))
-        self._set(step, _Value.on_grid(self._call(step, rounded.__getitem__), quantizer))
+        self._set(call, _Value.on_grid(self._call(call, rounded.__getitem__), quantizer))
 
-    def _pass(self, step: Step) -> None:
+    def _pass(self, call: Call) -> None:
         """Give codes on."""
-        tensor = self._call(step, self._integer)
-        self._set(step, _Value.on_grid(tensor, self._grid_of(step)))
+        tensor = self._call(call, self._integer)
+        self._set(call, _Value.on_grid(tensor, self._grid_of(call)))
 
-    def _mix(self, step: Step) -> None:
+    def _mix(self, call: Call) -> None:
         """Round means of codes onto the grid that these are on, which is what engines give."""
-        grid = self._grid_of(step)
-        if whole := _mean_of_all(step.operation, self._integer(step.edges[0]).shape):
+        grid = self._grid_of(call)
+        if whole := _mean_of_all(call.operation, self._integer(call.tensors[0]).shape):
             # Such a mean engines give on a grid of its own, which is finer.
-            mean = self._named(whole)(self._integer(step.edges[0]))
-            self._set(step, _Value(mean, is_pending=True))
+            mean = self._named(whole)(self._integer(call.tensors[0]))
+            self._set(call, _Value(mean, is_pending=True))
             return
-        tensor = grid(self._call(step, self._integer), follows=False)
-        self._set(step, _Value.on_grid(tensor, grid))
+        tensor = grid(self._call(call, self._integer), follows=False)
+        self._set(call, _Value.on_grid(tensor, grid))
 
-    def _grid_of(self, step: Step) -> FakeQuantize:
-        """Return what rounds the one tensor that a step reads."""
-        (edge,) = step.edges
+    def _grid_of(self, call: Call) -> FakeQuantize:
+        """Return what rounds the one tensor that a call reads."""
+        (edge,) = call.tensors
         self._integer(edge)
         grid = self._values[edge].grid
         assert grid is not None  # noqa: S101 - it was just rounded
@@ -307,31 +308,31 @@ class Rounding:
 
     # Functions
 
-    def _activate(self, step: Step, function: str) -> None:
+    def _activate(self, call: Call, function: str) -> None:
         """Have a function compute within the kernel before it, or on integers by itself."""
-        (edge,) = step.edges
+        (edge,) = call.tensors
         if not edge.sole_reader:
             self._integer(edge)
-        value = self._activated(self._values[edge], step, step.results[0], function, None)
-        self._set(step, value)
+        value = self._activated(self._values[edge], call, call.results[0], function, None)
+        self._set(call, value)
 
     def _activated(
-        self, value: _Value, step: Step, result: Edge, name: str, function: Any
+        self, value: _Value, call: Call, result: Tensor, name: str, function: Any
     ) -> _Value:
         """Return what a function makes of a value.
 
         Args:
             value: What it is given.
-            step: The call that it is, or is a part of.
+            call: The call that it is, or is a part of.
             result: The edge that the new value is for.
             name: The function's.
-            function: The function; None for the step's operation.
+            function: The function; None for the call's operation.
         """
 
         def called(tensor: Any) -> Any:
             if function is None:
-                return self._call(step, lambda _: tensor)
-            return self._function(function, f"{step.operation.name}_{name}", tensor)
+                return self._call(call, lambda _: tensor)
+            return self._function(function, f"{call.operation.name}_{name}", tensor)
 
         if name == "linear":
             return value
@@ -339,13 +340,13 @@ class Rounding:
             return _Value(called(value.raw), is_pending=True)
         tensor = self._rounded(value)
         if name in _GATES:
-            return self._gated(tensor, step, name)
+            return self._gated(tensor, call, name)
         if name == "hard_sigmoid":
-            return self._hard_sigmoid(tensor, step.operation.name)
+            return self._hard_sigmoid(tensor, call.operation.name)
         if name in _WITHIN_KERNELS | self._with_kernels:
             return _Value(called(tensor), is_pending=True)
         if name not in _FIXED:
-            self.left[step.name] = f"its function '{name}' has no integer form here"
+            self.left[call.name] = f"its function '{name}' has no integer form here"
             return _Value(called(tensor))
         # A loss wants more of a probability than its nearest 256th; engines that compute it in integers round it by
         # themselves.
@@ -358,12 +359,12 @@ class Rounding:
         """The functions that engines have integer kernels for, at this width."""
         return _ALONE if self._activation_bits == _BYTE else {"exponential", "leaky_relu"}
 
-    def _gated(self, tensor: Any, step: Step, name: str) -> _Value:
+    def _gated(self, tensor: Any, call: Call, name: str) -> _Value:
         """Return ``x·g(x)``, as engines compute it; the last function in g has a grid that is known."""
         *first, last = _GATES[name]
-        layer, gate = step.operation.name, tensor
+        layer, gate = call.operation.name, tensor
         for function in first:
-            self.left[step.name] = (
+            self.left[call.name] = (
                 f"'{function}' in its function '{name}' has no integer form here"
             )
             gate = self._function(function, f"{layer}_{function}", gate)
@@ -383,11 +384,11 @@ class Rounding:
 
     # What is read, and what it is called
 
-    def _integer(self, edge: Edge) -> Any:
+    def _integer(self, edge: Tensor) -> Any:
         """Return a tensor on a grid."""
         return self._rounded(self._values[edge])
 
-    def _float(self, edge: Edge) -> Any:
+    def _float(self, edge: Tensor) -> Any:
         """Return a tensor as it is; that of an integer kernel is on a grid."""
         value = self._values[edge]
         return self._rounded(value) if value.is_pending else value.raw
@@ -400,12 +401,12 @@ class Rounding:
                 value.raw, value.is_pending = value.rounded, False
         return value.rounded
 
-    def _set(self, step: Step, value: _Value) -> None:
-        self._values[step.results[0]] = value
+    def _set(self, call: Call, value: _Value) -> None:
+        self._values[call.results[0]] = value
 
-    def _call(self, step: Step, tensor_of: Callable[[Edge], Any]) -> Any:
-        self._named(step.operation)
-        return step.call(tensor_of)
+    def _call(self, call: Call, tensor_of: Callable[[Tensor], Any]) -> Any:
+        self._named(call.operation)
+        return call.again(tensor_of)
 
     def _new(self, tensor: Any) -> Any:
         """Return what an operation gave that had no name of its own."""
@@ -480,17 +481,17 @@ class _Value:
         return not self.is_pending and self.rounded is not self.raw
 
 
-def _foldings(steps: Sequence[Step], excluded: Excluded) -> dict[int, Any]:
+def _foldings(calls: Sequence[Call], excluded: Excluded) -> dict[int, Any]:
     """Return the batch normalization that a layer has behind it wherever it stands, by the id of the layer."""
     behind: dict[int, list[Any]] = {}
-    for step in steps:
-        if step.kinds & (_LINEAR | _SEPARABLE):
-            done = _normalization_behind(step, excluded)
-            behind.setdefault(id(step.operation), []).append(done)
+    for call in calls:
+        if call.kinds & (_LINEAR | _SEPARABLE):
+            done = _normalization_behind(call, excluded)
+            behind.setdefault(id(call.operation), []).append(done)
     found = {}
     for layer, normalizations in behind.items():
         done = normalizations[0]
-        often = sum(step.operation is done for step in steps)
+        often = sum(call.operation is done for call in calls)
         if (
             done
             and all(other is done for other in normalizations)
@@ -500,24 +501,24 @@ def _foldings(steps: Sequence[Step], excluded: Excluded) -> dict[int, Any]:
     return found
 
 
-def _normalization_behind(step: Step, excluded: Excluded) -> Any:
+def _normalization_behind(call: Call, excluded: Excluded) -> Any:
     """Return the batch normalization that alone reads what a layer gives, over its channels; None for none."""
-    layer, (result,) = step.operation, step.results
+    layer, (result,) = call.operation, call.results
     reader = result.sole_reader
-    if reader is None or reader.kind != _NORMALIZATION or len(reader.edges) != 1:
+    if reader is None or reader.computes_as != _NORMALIZATION or len(reader.tensors) != 1:
         return None
-    if excluded(step.chain) or excluded(reader.chain) or _untreatable(layer):
+    if excluded(call.chain) or excluded(reader.chain) or _untreatable(layer):
         return None
     done = reader.operation
     is_first = getattr(layer, "data_format", "") == "channels_first"
-    channels = 1 if is_first else result.rank - 1
+    channels = 1 if is_first else len(result.shape) - 1
     is_plain = _name_of(_activation_of(layer)) == "linear" and not done.renorm
-    return done if is_plain and done.axis % result.rank == channels else None
+    return done if is_plain and done.axis % len(result.shape) == channels else None
 
 
-def _is_of_channels(step: Step) -> bool:
+def _is_of_channels(call: Call) -> bool:
     """Say whether a normalization is one of the last axis, of vectors, sequences or images."""
-    done, rank = step.operation, step.results[0].rank
+    done, rank = call.operation, len(call.results[0].shape)
     return 2 <= rank <= 4 and done.axis % rank == rank - 1 and not done.renorm
 
 
@@ -548,23 +549,23 @@ def _untreatable(operation: Any) -> str | None:
     return None
 
 
-def _reason(step: Step) -> str:
-    kinds = [kind.__name__ for kind in type(step.operation).__mro__]
-    if step.kind == _NORMALIZATION and not _is_of_channels(step):
+def _reason(call: Call) -> str:
+    kinds = [kind.__name__ for kind in type(call.operation).__mro__]
+    if call.computes_as == _NORMALIZATION and not _is_of_channels(call):
         return "only of the last axis of vectors, sequences and images is there an integer form"
     known = next((_REASONS[kind] for kind in kinds if kind in _REASONS), None)
     return known or f"there is no integer form of '{kinds[0]}' here"
 
 
-def _function_of(step: Step) -> str:
+def _function_of(call: Call) -> str:
     """Return the name of the function that a layer or an operation is; empty where it is none."""
-    operation = step.operation
-    if step.kind == "Activation":
+    operation = call.operation
+    if call.computes_as == "Activation":
         return _name_of(operation.activation)
-    if step.kind == "Softmax" and getattr(operation, "axis", -1) != -1:
+    if call.computes_as == "Softmax" and getattr(operation, "axis", -1) != -1:
         return "softmax along another axis"
-    if step.kind != "ReLU":
-        return _FUNCTIONS.get(step.kind, "")
+    if call.computes_as != "ReLU":
+        return _FUNCTIONS.get(call.computes_as, "")
     if operation.threshold or operation.max_value not in (None, 6):
         return "relu with a threshold or a largest value"
     if operation.negative_slope:

@@ -24,9 +24,9 @@ from strop.core.errors import ModelError, ParameterError, message
 from strop.core.signature import Signature
 from strop.graph import macs as counting
 from strop.graph.frozen import freeze
+from strop.graph.keras_calls import Call, Calls, Tensor, calls_of, functional_of
 from strop.graph.keras_models import by_name, signature_of
 from strop.numerics.separable import separated
-from strop.train.calls import Call, Calls, Chain, Tensor, calls_of, functional_of
 from strop.train.coupling import (
     CONVOLUTIONS,
     DENSE,
@@ -279,7 +279,7 @@ def _plan(
     separable: bool,
     exclude: Sequence[Exclusion],
 ) -> _Plan:
-    excluded = exclusions(exclude, _chains_of(calls))
+    excluded = exclusions(exclude, calls.chains)
     whole = {id(c.operation): why for c in calls.calls if (why := excluded(c.chain))}
     blocks = _blocks_to_leave_out(calls, depth, whole)
     shorter = calls.without({block.end: block.start for block in blocks})
@@ -317,12 +317,6 @@ def _kept(calls: Calls, coupling: Coupling) -> dict[str, str]:
         if why and _has_weights(call):
             found.setdefault(call.name, why)
     return found
-
-
-def _chains_of(calls: Calls) -> list[Chain]:
-    """Return all layers, those around others too, with what is around them."""
-    found = {call.chain[:n]: None for call in calls.calls for n in range(1, len(call.chain) + 1)}
-    return list(found)
 
 
 def _has_weights(call: Call) -> bool:

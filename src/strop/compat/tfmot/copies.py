@@ -10,7 +10,7 @@ import keras
 
 from strop.compat.tfmot.marks import custom_objects
 from strop.core.errors import ModelError, message
-from strop.train.pruning import layers_of
+from strop.graph.keras_layers import layers_of
 
 
 def copied(model: Any, layer_for: Callable[[Any], Any] | None = None) -> Any:

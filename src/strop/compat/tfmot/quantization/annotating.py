@@ -14,7 +14,7 @@ from strop.compat.tfmot.quantization.configured import QuantizeConfig, QuantizeW
 from strop.compat.tfmot.quantization.schemes import QuantizeScheme
 from strop.compat.tfmot.sparsity.marking import warn_of_left_alone
 from strop.core.errors import message
-from strop.train.pruning import layers_of
+from strop.graph.keras_layers import layers_of
 from strop.train.quantization import Quantization, quantization_aware
 from strop.train.ranges import FakeQuantize, QuantizedLayer
 
