@@ -10,7 +10,8 @@ from strop.core.errors import SamplesError
 from strop.core.samples import Samples
 from strop.graph.keras_models import signature_of
 from strop.train.fine_tuning import FineTuning, answers_of, fine_tune
-from strop.train.pruning import keep_zeros, prune, sparsity_of
+from strop.train.kernels import sparsity_of
+from strop.train.pruning import keep_zeros, prune
 
 
 def net(*, last="softmax", outputs=3, width=16, seed=1):

@@ -28,7 +28,9 @@ from strop.graph.keras_calls import functional_of, in_float32, taken_apart, unco
 from strop.graph.keras_models import arranged
 from strop.numerics.clustering import distinct_values
 from strop.train.clustering import keep_clusters
-from strop.train.pruning import Exclusion, exclusions, keep_zeros, kernels_of, sparsity_of
+from strop.train.exclusions import Exclusion, exclusions
+from strop.train.kernels import kernels_of, sparsity_of
+from strop.train.pruning import keep_zeros
 from strop.train.ranges import LEARNED, MOVING_AVERAGE, FakeQuantize, QuantizedLayer
 from strop.train.rebuilding import copied, copy_state
 from strop.train.rounding import Rounding

@@ -41,7 +41,7 @@ from strop.train.coupling import (
     Coupling,
     coupling_of,
 )
-from strop.train.pruning import Exclusion, exclusions
+from strop.train.exclusions import Exclusion, exclusions
 from strop.train.rebuilding import alike, copy_state
 
 _NARROWEST = 1 / 64
@@ -100,7 +100,7 @@ def derive_student(
             blocks beside which nothing is computed, and layers that give what has the shape of what they are given.
             Those go first of whose shape there are most.
         separable: Whether convolutions become depthwise and pointwise ones, but for those that read an input.
-        exclude: Layers to leave as they are, as in `strop.train.pruning.kernels_of`.
+        exclude: Layers to leave as they are, as in `strop.train.kernels.kernels_of`.
         signature: The model's, with sizes where the model leaves them open, for counting; None for its own.
 
     Raises:

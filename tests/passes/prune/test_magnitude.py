@@ -12,7 +12,8 @@ from strop.core.samples import Samples
 from strop.graph.keras_files import opened
 from strop.graph.quiet import quiet
 from strop.passes.prune.magnitude import PruneMagnitude
-from strop.train.pruning import Pruning, sparsity_of
+from strop.train.kernels import sparsity_of
+from strop.train.pruning import Pruning
 from tests.passes.convert.conftest import Teaching, Workshop
 
 

@@ -14,7 +14,7 @@ import keras
 
 from strop.core.errors import InputError, message
 from strop.graph.keras_layers import layers_of
-from strop.train.pruning import Kernel, declared_kernels
+from strop.train.kernels import Kernel, declared_kernels
 
 # The argument of a layer that constrains a kernel, where it is not called after it.
 _ARGUMENTS = {

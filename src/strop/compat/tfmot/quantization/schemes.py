@@ -13,7 +13,7 @@ from strop.compat.tfmot.marks import KeepingMark, borne, put, take_off
 from strop.compat.tfmot.sparsity.marking import warn_of_left_alone
 from strop.graph.keras_layers import layers_of
 from strop.train.clustering import SharedValues
-from strop.train.pruning import Kernel
+from strop.train.kernels import Kernel
 from strop.train.ranges import QuantizedLayer
 
 

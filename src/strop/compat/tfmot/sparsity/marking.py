@@ -17,7 +17,8 @@ from strop.compat.tfmot.sparsity.schedules import (
     steps_of,
 )
 from strop.core.errors import InputError, message
-from strop.train.pruning import Pruning, kernels_of
+from strop.train.kernels import kernels_of
+from strop.train.pruning import Pruning
 
 
 @final
