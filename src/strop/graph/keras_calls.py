@@ -93,6 +93,11 @@ class Call:
         """The tensor that it gives, where it is but one."""
         return self.results[0] if len(self.results) == 1 else None
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether it is of a layer that has any."""
+        return bool(getattr(self.operation, "weights", None))
+
     def filled(self, value_of: Callable[[Tensor], Any]) -> tuple[Any, dict[str, Any]]:
         """Return its arguments with other values where tensors go."""
         args, kwargs = keras.tree.map_structure(
