@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import keras
+
 Chain = tuple[Any, ...]
 """The models and layers around a layer, from the outermost, and the layer."""
 
@@ -26,6 +28,21 @@ def chains_within(layer: Any, around: Chain = ()) -> Iterator[Chain]:
             chain = (*around, inner)
             yield chain
             yield from chains_within(inner, chain)
+
+
+def plain_layers(model: Any) -> Iterator[Any]:
+    """Yield the layers of a model and of models within it, each once, and not what is within them."""
+    seen: set[int] = set()
+    waiting = [model]
+    while waiting:
+        layer = waiting.pop(0)
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if isinstance(layer, keras.Model):
+            waiting = [*layer.layers, *waiting]
+        else:
+            yield layer
 
 
 def name_of(chain: Chain) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 
 from strop.compat.tfmot.copies import copied, refuse_subclassed, remade, uncompiled
+from strop.compat.tfmot.marked import warn_of_left_alone
 from strop.compat.tfmot.marks import custom_objects
 from strop.compat.tfmot.quantization.configured import QuantizeConfig, QuantizeWrapper
 from strop.compat.tfmot.quantization.schemes import QuantizeScheme
-from strop.compat.tfmot.sparsity.marking import warn_of_left_alone
 from strop.core.errors import message
 from strop.graph.keras_layers import layers_of
 from strop.train.quantization import Quantization, quantization_aware

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -73,21 +73,6 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
                 "not every output comes of a GlobalAveragePooling2D, up to which XNNPACK has sparse kernels"
             )
         _refuse_unsupported(starts, ends, links)
-
-
-def plain_layers(model: Any) -> Iterator[Any]:
-    """Yield the layers of a model and of models within it, each once, and not what is within them."""
-    seen: set[int] = set()
-    waiting = [model]
-    while waiting:
-        layer = waiting.pop(0)
-        if id(layer) in seen:
-            continue
-        seen.add(id(layer))
-        if isinstance(layer, keras.Model):
-            waiting = [*layer.layers, *waiting]
-        else:
-            yield layer
 
 
 class _Links:
