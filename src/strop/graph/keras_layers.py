@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import keras
-
 Chain = tuple[Any, ...]
 """The models and layers around a layer, from the outermost, and the layer."""
 
@@ -32,6 +30,8 @@ def chains_within(layer: Any, around: Chain = ()) -> Iterator[Chain]:
 
 def plain_layers(model: Any) -> Iterator[Any]:
     """Yield the layers of a model and of models within it, each once, and not what is within them."""
+    import keras  # who asks for the others may not want to wait for it
+
     seen: set[int] = set()
     waiting = [model]
     while waiting:

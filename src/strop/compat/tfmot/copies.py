@@ -60,9 +60,8 @@ def refuse_subclassed(model: Any) -> None:
     Raises:
         ValueError: If it is neither Functional nor Sequential.
     """
-    is_model = isinstance(model, keras.Model)
-    if not is_model or not (
-        isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
+    if not isinstance(model, keras.Model) or not isinstance(
+        model, keras.Sequential | keras.Function
     ):
         kind = type(model).__name__
         raise ValueError(

@@ -10,6 +10,7 @@ import keras
 
 from strop.compat.tfmot.copies import refuse_subclassed
 from strop.core.errors import message
+from strop.graph.keras_calls import nodes_of
 
 Conv2D, DepthwiseConv2D = keras.layers.Conv2D, keras.layers.DepthwiseConv2D
 _FUNCTIONS = ("elu", "leaky_relu", "relu", "relu6", "sigmoid")
@@ -81,12 +82,11 @@ class _Links:
     def __init__(self, functional: Any) -> None:
         self._readers: dict[int, list[Any]] = {}
         self._sources: dict[int, list[Any]] = {}
-        for nodes in functional._nodes_by_depth.values():
-            for node in nodes:
-                sources = [t._keras_history.operation for t in node.input_tensors]
-                self._sources.setdefault(id(node.operation), []).extend(sources)
-                for source in sources:
-                    self._readers.setdefault(id(source), []).append(node.operation)
+        for node in nodes_of(functional):
+            sources = [t._keras_history.operation for t in node.input_tensors]
+            self._sources.setdefault(id(node.operation), []).extend(sources)
+            for source in sources:
+                self._readers.setdefault(id(source), []).append(node.operation)
         self.inputs = [t._keras_history.operation for t in functional.inputs]
         self.outputs = [t._keras_history.operation for t in functional.outputs]
 
