@@ -1,24 +1,69 @@
-"""Models that were taught to compute in integers, for a moment or not at all, and what LiteRT does with them."""
+"""Trained models on disk and what is taught of them; models that compute in integers, and what LiteRT does with them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from strop.core.model import Binding, Form, Model
 from strop.core.samples import Samples
 from strop.graph.coded_weights import keep_codes
 from strop.graph.frozen import freeze
+from strop.graph.keras_files import opened
 from strop.graph.keras_models import by_name, signature_of
+from strop.graph.quiet import quiet
 from strop.passes.convert.litert import ConvertToLiteRT
 from strop.passes.quantize.aware import QuantizeAware
 from strop.train.quantization import Quantization, quantization_aware
 from strop.train.ranges import FakeQuantize
-from tests.passes.convert.conftest import PlainContext
+from tests.passes.convert.conftest import PlainContext, Teaching, Workshop
 
 
 def drawn(shape, count=64, *, seed=0):
     return np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
+
+
+@dataclass
+class Source:
+    """A trained model's file, in the workshop where it was made, with what it was trained on.
+
+    Attributes:
+        workshop: Where it lies, and where more is made.
+        model: The file.
+        data: Inputs, and the class of each.
+    """
+
+    workshop: Workshop
+    model: Model
+    data: tuple
+
+    @classmethod
+    def of(cls, live, data, folder, *, rate, epochs):
+        """Train `live`, which gives probabilities, with Adam, and write it down."""
+        live.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
+        live.fit(*data, epochs=epochs, verbose=0)
+        workshop = Workshop(folder)
+        with quiet():
+            return cls(workshop, workshop.keras(live), data)
+
+    def samples(self, count=None, *, x=None, labelled=True):
+        """What it was trained on, or the first of it; with other inputs, or without labels."""
+        signature = self.model.signature
+        given, y = (array[:count] for array in self.data)
+        inputs = {signature.input_names[0]: given if x is None else x}
+        return Samples(inputs, {signature.output_names[0]: y} if labelled else {})
+
+    def taught(self, technique, samples):
+        """What a pass makes of it that has samples to learn from, or None."""
+        context = Teaching(self.workshop.new(), original=self.model, samples=samples)
+        with quiet():
+            return technique.apply(self.model, context)
+
+    def share_right(self, made):
+        """The share of what it was trained on that another model is right about."""
+        x, y = self.data
+        return float(np.mean(np.argmax(np.array(opened(made)(x)), -1) == y))
 
 
 @dataclass

@@ -74,6 +74,22 @@ def test_no_error_is_defined_outside_the_tree():
             assert not re.search(r"^\s*class \w+\(\w*Error\):", text, re.MULTILINE), path
 
 
+@pytest.mark.parametrize(
+    ("private", "place"),
+    [
+        (r"layer\._layers\b|_flatten_layers", "keras_layers.py"),
+        ("_nodes_by_depth", "keras_calls.py"),
+    ],
+)
+def test_what_keras_keeps_to_itself_is_touched_in_one_place(private, place):
+    found = [
+        path.name
+        for path in (ROOT / "src" / "strop").rglob("*.py")
+        if re.search(private, path.read_text(encoding="utf-8"))
+    ]
+    assert found == [place]
+
+
 @pytest.mark.parametrize("name", registry.passes.names())
 def test_a_pass_is_one_class_that_shows_before_and_after(name):
     module = importlib.import_module(f"strop.passes.{name}")

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from strop.api.quantizing import quantize
 from strop.cli.quantize import command
+from strop.cli.technique import value_of
 from strop.core.errors import ModelError, OutputError, ParameterError, SamplesError
 from tests.models import dense_case
 from tests.taught import Flatbuffer
@@ -82,6 +83,8 @@ def test_what_makes_no_sense_is_refused_before_any_work(digits, tmp_path):
         "weight_bits is for models that are taught to compute in integers.\n"
         "  strop quantize MODEL --data SAMPLES --aware --weight-bits 4"
     )
+    with pytest.raises(ParameterError, match=r"--aware --augment flip,shift$"):
+        quantize(digits.model, digits.data, augment=("flip", "shift"))
     with pytest.raises(ParameterError, match="only LiteRT has integer kernels of that width"):
         quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, activation_bits=16)
     with pytest.raises(ParameterError, match=r"'quantize\.aware' has no parameter 'preset'"):
@@ -111,3 +114,8 @@ def test_each_option_says_what_it_is_of():
     assert "--activation-bits [8|16] (--aware, .tflite)" in told
     assert "--preset [mixed|performance] (.xml)" in told
     assert "--calibration-samples INTEGER (.tflite, .xml, .onnx)" in told
+
+
+@pytest.mark.parametrize(("given", "names"), [("flip, shift", ("flip", "shift")), ("", ())])
+def test_names_are_given_with_commas_between_them(given, names):
+    assert value_of(given, ()) == names

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strop.core.errors import ParameterError
-from strop.core.parameters import Configured, parameter
+from strop.core.parameters import Configured, as_option, parameter
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,18 @@ def test_a_whole_number_may_stand_for_a_real_one():
 def test_not_a_number_is_refused():
     with pytest.raises(ParameterError, match="pressure"):
         Polish(pressure=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [
+        (("flip", "shift"), "--keep-float flip,shift"),
+        (["conv 1"], "--keep-float 'conv 1'"),
+        ((), "--keep-float ''"),
+        (True, "--keep-float"),
+        (False, "--no-keep-float"),
+        (0.5, "--keep-float 0.5"),
+    ],
+)
+def test_a_value_is_spelled_as_the_command_line_takes_it(value, spelled):
+    assert as_option("keep_float", value) == spelled

@@ -4,23 +4,22 @@ import keras
 import numpy as np
 from keras import layers
 
-from strop.graph.keras_calls import chains_of, functional_of, steps_of
+from strop.graph.keras_calls import calls_of, functional_of, taken_apart
 from strop.train.rebuilding import copied
 from tests import models
 
 
 def test_calls_of_nested_models_stand_in_line_and_shared_layers_once_each():
-    _, steps = steps_of(copied(functional_of(models.nested())).model)
+    found = calls_of(models.nested())
 
-    operations = {id(step.operation) for step in steps}
-    assert len(operations) < len(steps)  # the shared model's layers are called twice
-    assert all(not hasattr(step.operation, "layers") for step in steps)
-    assert any(len(chain) == 2 for chain in chains_of(steps))
-    produced = [edge for step in steps for edge in step.results]
-    for step in steps:
-        for edge in step.edges:
-            assert edge.is_input or edge in produced
-            assert step in edge.readers
+    operations = {id(call.operation) for call in found.calls}
+    assert len(operations) < len(found.calls)  # the shared model's layers are called twice
+    assert all(not hasattr(call.operation, "layers") for call in found.calls)
+    assert any(len(chain) == 2 for chain in found.chains)
+    for call in found.calls:
+        for tensor in call.tensors:
+            assert tensor in found.inputs or tensor in tensor.maker.results
+            assert call in tensor.readers
 
 
 def test_operations_without_weights_are_other_ones_in_the_copy(tmp_path):
@@ -28,9 +27,8 @@ def test_operations_without_weights_are_other_ones_in_the_copy(tmp_path):
     model = keras.Model(x, layers.Dense(2, name="y")((x + 3.0) * x))
     names = [operation.name for operation in model.operations]
 
-    _, steps = steps_of(copied(functional_of(model)).model)
-    for step in steps:
-        step.operation.name = "another"
+    for call in taken_apart(copied(functional_of(model)).model).calls:
+        call.operation.name = "another"
 
     assert [operation.name for operation in model.operations] == names
     model.save(tmp_path / "model.keras")
@@ -42,14 +40,25 @@ def test_operations_without_weights_are_other_ones_in_the_copy(tmp_path):
 def test_calls_are_made_anew_on_other_tensors():
     x = keras.Input((3,), name="x")
     model = keras.Model(x, layers.Concatenate(name="y")([x, x * 2.0]))
-    _, steps = steps_of(copied(functional_of(model)).model)
+    calls = taken_apart(copied(functional_of(model)).model)
 
-    found = {edge: np.float32([[1, 2, 3]]) for step in steps for edge in step.edges}
-    for step in steps:
-        (result,) = step.results
-        found[result] = np.asarray(step.call(found.__getitem__))
+    found = {tensor: np.float32([[1, 2, 3]]) for tensor in calls.inputs}
+    for call in calls.calls:
+        found[call.sole_result] = np.asarray(call.again(found.__getitem__))
 
-    assert found[steps[-1].results[0]].tolist() == [[1, 2, 3, 2, 4, 6]]
+    assert found[calls.outputs[0]].tolist() == [[1, 2, 3, 2, 4, 6]]
+
+
+def test_layers_that_were_taken_apart_remember_none_but_the_model_built_of_them():
+    x = keras.Input((3,), name="x")
+    model = keras.Model(x, layers.Dense(2, name="y")(x))
+    calls = taken_apart(model)
+    (call,) = calls.calls
+
+    y = call.again({calls.inputs[0]: model.inputs[0]}.__getitem__)
+
+    assert len(call.operation._inbound_nodes) == 1
+    assert [layer.name for layer in keras.Model(model.inputs, y).layers] == ["x", "y"]
 
 
 def test_a_class_that_convolves_in_its_own_way_is_not_taken_for_keras():
@@ -59,8 +68,26 @@ def test_a_class_that_convolves_in_its_own_way_is_not_taken_for_keras():
 
     x = keras.Input((4, 4, 3), name="x")
     model = keras.Model(x, layers.Conv2D(2, 3)(Own(2, 1)(x)))
-    with keras.saving.custom_object_scope({"Own": Own}):
-        _, (own, plain) = steps_of(copied(functional_of(model)).model)
+    own, plain = calls_of(model).calls
 
-    assert (own.kind, own.kinds) == ("", set())
-    assert plain.kind == "Conv2D"
+    assert (own.computes_as, own.kinds) == ("", set())
+    assert plain.computes_as == plain.kind == "Conv2D"
+
+
+def test_a_class_that_only_adds_to_keras_computes_as_that_and_is_another():
+    class Named(layers.Dense):
+        pass
+
+    x = keras.Input((4,), name="x")
+    (call,) = calls_of(keras.Model(x, Named(2)(x))).calls
+    assert (call.kind, call.computes_as) == ("", "Dense")
+    assert "Dense" in call.kinds
+
+
+def test_a_model_within_that_is_given_another_rank_stays_one_call():
+    inner = keras.Sequential(
+        [keras.Input((3, 1)), layers.Flatten(), layers.Dense(2)], name="inner"
+    )
+    x = keras.Input((3,), name="x")  # Keras adds the axis of 1
+    calls = calls_of(keras.Model(x, inner(x))).calls
+    assert [call.name for call in calls] == ["inner"]

@@ -40,6 +40,11 @@ def zeros(mask):
     return int(np.sum(~mask))
 
 
+def wanted_zeros(sparsity, count, least=1):
+    """How many go of `count`, of which `least` stay."""
+    return min(round(sparsity * count), count - least)
+
+
 def kept_is_at_least_dropped(scores, mask):
     kept, dropped = scores[mask], scores[~mask]
     return not kept.size or not dropped.size or kept.min() >= dropped.max()
@@ -105,7 +110,7 @@ def test_a_schedule_that_cannot_be_says_what_could(made, wrong):
 def test_exactly_the_share_is_dropped_and_it_is_the_least(weights, sparsity):
     mask = magnitude_mask(weights, sparsity)
     assert mask.shape == weights.shape
-    assert zeros(mask) == round(sparsity * weights.size)
+    assert zeros(mask) == wanted_zeros(sparsity, weights.size)
     assert kept_is_at_least_dropped(np.abs(weights), mask)
 
 
@@ -177,7 +182,9 @@ def test_weights_that_are_no_numbers_are_refused(mask_of):
 def test_a_random_mask_drops_exactly_the_share_and_holds_that_of_a_higher_one(shape, a, b, seed):
     low, high = sorted((a, b))
     fewer, more = random_mask(shape, low, seed), random_mask(shape, high, seed)
-    assert (zeros(fewer), zeros(more)) == (round(low * fewer.size), round(high * more.size))
+    assert (zeros(fewer), zeros(more)) == tuple(
+        wanted_zeros(share, fewer.size) for share in (low, high)
+    )
     assert not np.any(more & ~fewer)
 
 
@@ -201,7 +208,7 @@ def test_blocks_go_whole_in_the_number_asked_for_and_are_the_least(weights, spar
     parts = blocks_of(mask, block)
     assert all(part.all() or not part.any() for part in parts)
     kept = np.array([part.all() for part in parts])
-    assert zeros(kept) == round(sparsity * len(parts))
+    assert zeros(kept) == wanted_zeros(sparsity, len(parts))
     means = np.array(
         [np.abs(part.astype(np.float64)).mean() for part in blocks_of(weights, block)]
     )
@@ -241,14 +248,50 @@ def test_layers_ranked_together_drop_the_share_of_all(weights, sparsity):
     masks = global_masks(weights, sparsity)
     assert [mask.shape for mask in masks] == [array.shape for array in weights]
     flat, kept = (np.concatenate([a.reshape(-1) for a in given]) for given in (weights, masks))
-    assert zeros(kept) == round(sparsity * flat.size)
-    assert kept_is_at_least_dropped(np.abs(flat), kept)
+    assert zeros(kept) == wanted_zeros(sparsity, flat.size, least=len(weights))
+    # What stays in a layer alone may be less than what goes elsewhere.
+    is_floor = np.concatenate([np.full(m.size, np.sum(m) == 1) for m in masks])
+    assert kept_is_at_least_dropped(np.abs(flat)[~is_floor], kept[~is_floor])
 
 
 @given(WEIGHTS, SHARES)
 def test_one_layer_ranked_with_no_others_is_ranked_by_itself(weights, sparsity):
     (mask,) = global_masks([weights], sparsity)
     np.testing.assert_array_equal(mask, magnitude_mask(weights, sparsity))
+
+
+@given(
+    st.lists(WEIGHTS, min_size=1, max_size=4),
+    SHARES | st.floats(0.99, 1, exclude_max=True),
+    st.booleans(),
+)
+def test_of_layers_ranked_together_none_loses_its_last_and_largest(weights, sparsity, adaptive):
+    masks = global_masks(weights, sparsity, layer_adaptive=adaptive)
+    for array, mask in zip(weights, masks, strict=True):
+        assert np.abs(array)[mask].max() == np.abs(array).max()
+    least, total = len(weights), sum(array.size for array in weights)
+    assert sum(map(zeros, masks)) == min(round(sparsity * total), total - least)
+
+
+@given(st.lists(WEIGHTS, min_size=1, max_size=4), SHARES, SHARES, st.booleans())
+def test_what_stays_of_all_at_a_higher_share_stays_at_a_lower_one(weights, a, b, adaptive):
+    fewer, more = (
+        global_masks(weights, share, layer_adaptive=adaptive) for share in sorted((a, b))
+    )
+    assert not any(np.any(high & ~low) for low, high in zip(fewer, more, strict=True))
+
+
+@given(st.integers(1, 200), st.sampled_from([(), (3,), (2, 2)]))
+def test_however_large_the_share_one_weight_or_block_stays(size, block):
+    weights = np.arange(4.0 * size).reshape(4, size)
+    mask = block_mask(weights, 1 - 1e-9, block)
+    assert mask[-1, -1]
+    assert np.sum(mask) <= np.prod(block or 1)
+
+
+def test_layers_without_weights_have_masks_without_any():
+    found, none = global_masks([np.ones(3), np.ones((0, 2))], 0.9)
+    assert (found.tolist(), none.shape) == ([False, False, True], (0, 2))
 
 
 def test_blocks_of_layers_are_ranked_together():
@@ -361,9 +404,5 @@ def test_ranked_layer_adaptively_so_much_goes_of_all_and_the_largest_of_each_lay
 ):
     masks = global_masks(layers, share, layer_adaptive=True)
     total = sum(layer.size for layer in layers)
-    dropped = min(round(share * total), total)
-    assert sum(map(zeros, masks)) == dropped
-    if dropped <= total - len(layers):
-        assert all(
-            mask[layer == layer.max()].any() for mask, layer in zip(masks, layers, strict=True)
-        )
+    assert sum(map(zeros, masks)) == wanted_zeros(share, total, least=len(layers))
+    assert all(mask[layer == layer.max()].any() for mask, layer in zip(masks, layers, strict=True))

@@ -208,6 +208,45 @@ def test_a_metric_that_fails_on_a_candidate_costs_that_trial_alone(tmp_path, mon
     assert result.best.trial.recipe.steps == ()  # the study went on and kept what answers right
 
 
+# In the search no more than 500 samples are judged, when a finalist is confirmed all that there are.
+FAILS_LATE = """
+import numpy as np
+def score(outputs, targets):
+    if len(outputs) > 500 and np.abs(outputs - targets).max() > 1e-4:
+        raise ValueError("these are other answers")
+    return 1.0
+"""
+
+
+def test_a_study_that_goes_on_after_finalists_were_rejected_comes_by_the_same_way(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "late.py").write_text(FAILS_LATE)
+    monkeypatch.chdir(tmp_path)
+    onnx_dense(tmp_path / "dense.onnx", width=1000, scale=0.03)  # so wide that int8 is smaller
+    x = np.random.default_rng(0).standard_normal((2400, 1000)).astype("float32")
+    session = onnxruntime.InferenceSession(tmp_path / "dense.onnx")
+    (answers,) = session.run(None, {"x": x})
+    asked = strop.Request(
+        Goal("size", metric="late:score"), Effort.QUICK, runtimes=("onnxruntime",)
+    )
+
+    def run():
+        listen, started = heard(TrialStarted)
+        return strop.optimize(
+            tmp_path / "dense.onnx", (x, answers), output=tmp_path / "out", request=asked, listen=listen
+        ).outcome, started  # fmt: skip
+
+    first, _ = run()
+    again, started = run()
+
+    rejected = [t for t in first.trials if "failed when it was confirmed" in t.reason]
+    assert rejected
+    assert started == []
+    assert again.trials == first.trials
+    assert again.pairs == first.pairs
+
+
 # Probabilities of a whole int8 network are multiples of 1/256 and rarely add up to 1. Only in the final are more than
 # 500 samples judged, so this metric holds such a network good in the search and bad when it is confirmed.
 METRIC = """

@@ -8,7 +8,8 @@ from keras import layers
 from strop.core.errors import InputError, ModelError, ParameterError
 from strop.numerics.clustering import INITIALIZATIONS, clusters_of, distinct_values
 from strop.train.clustering import Clustering, SharedValues, cluster, keep_clusters
-from strop.train.pruning import keep_zeros, kernels_of, prune
+from strop.train.kernels import kernels_of
+from strop.train.pruning import keep_zeros, prune
 from tests.models import bidirectional_lstm, nested, settle, transformer
 
 # What the step is made of is the same where it is compiled, and compiling takes longer than these trainings.

@@ -10,7 +10,7 @@ from keras import layers, ops
 from strop.graph.quiet import quiet
 from strop.train.factorization import factorize
 from strop.train.factors import KINDS, ways
-from strop.train.pruning import kernels_of
+from strop.train.kernels import kernels_of
 from strop.train.rebuilding import copied
 
 # Sums of some hundred products in single precision.

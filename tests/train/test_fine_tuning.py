@@ -10,6 +10,8 @@ from strop.core.errors import SamplesError
 from strop.core.samples import Samples
 from strop.graph.keras_models import signature_of
 from strop.train.fine_tuning import FineTuning, answers_of, fine_tune
+from strop.train.kernels import sparsity_of
+from strop.train.pruning import keep_zeros, prune
 
 
 def net(*, last="softmax", outputs=3, width=16, seed=1):
@@ -211,7 +213,6 @@ def test_best_weights_in_bfloat16_are_found_again(tmp_path):
         keras.utils.set_random_seed(1)
         dense = keras.layers.Dense(3, activation="softmax", name="y", dtype="bfloat16")
         model = keras.Sequential([keras.Input((4,), name="x", dtype="bfloat16"), dense])
-        # Adam's 0.999 is 1 in bfloat16, and it moves nothing.
         model.compile(keras.optimizers.SGD(), "sparse_categorical_crossentropy")
         return model
 
@@ -248,7 +249,7 @@ def test_a_model_for_one_batch_size_is_taught_in_batches_of_that(teacher):
     assert np.mean(np.argmax(answers, -1) == classes(x[:395])) > 0.8
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
 def test_models_of_half_precision_are_taught_in_it(teacher, policy):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
@@ -259,6 +260,21 @@ def test_models_of_half_precision_are_taught_in_it(teacher, policy):
         ]
     )
     taught(model, Samples({"x": drawn()}, {"y": classes(drawn())}), teacher=teacher)
+    assert share_right(model, drawn(seed=1)) > 0.8
+
+
+def test_what_is_pruned_in_bfloat16_stays_zero_while_the_rest_is_taught(teacher):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((4,), name="x"),
+            keras.layers.Dense(32, activation="relu", dtype="bfloat16"),
+            keras.layers.Dense(3, activation="softmax", name="y", dtype="bfloat16"),
+        ]
+    )
+    prune(model, 0.5)
+    taught(model, Samples({"x": drawn()}), teacher=teacher, callbacks=[keep_zeros(model)])
+    assert list(sparsity_of(model).values()) == [0.5, 0.5]
     assert share_right(model, drawn(seed=1)) > 0.8
 
 

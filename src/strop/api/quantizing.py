@@ -10,6 +10,7 @@ from typing import Any
 from strop.api.compressing import Compressed, compress, step_of
 from strop.core import registry
 from strop.core.errors import OutputError, ParameterError, SamplesError, message
+from strop.core.parameters import as_option
 from strop.core.recipe import Step
 from strop.search.events import Listener, ignore
 from strop.search.request import Request
@@ -121,7 +122,7 @@ def _refuse_others_settings(settings: Mapping[str, Any], done: str, *, aware: bo
             raise ParameterError(
                 message(
                     f"{name} is for models that are taught to compute in integers.",
-                    next_step=f"strop quantize MODEL --data SAMPLES --aware --{name.replace('_', '-')} "
-                    f"{settings[name]}",
+                    next_step="strop quantize MODEL --data SAMPLES --aware "
+                    + as_option(name, settings[name]),
                 )
             )

@@ -10,7 +10,7 @@ import click
 
 from strop.cli.options import command_line, goal_of, limit_options, request_of, source_options
 from strop.core import registry
-from strop.core.parameters import Parameter, Value
+from strop.core.parameters import Parameter, Value, option_name
 
 
 def command_of(pass_name: str, word: str) -> click.Command:
@@ -51,7 +51,7 @@ def option_of(
     name: str, parameter: Parameter, default: Value
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option for a parameter; left out, the pass's own default stands."""
-    spelled, told = f"--{name.replace('_', '-')}", f"{parameter.doc}  [default: {_told(default)}]"
+    spelled, told = option_name(name), f"{parameter.doc}  [default: {_told(default)}]"
     if isinstance(default, bool):
         return click.option(f"{spelled}/--no-{spelled[2:]}", name, default=None, help=told)
     if parameter.choices:
@@ -70,7 +70,7 @@ def _told(default: Value) -> str:
 def value_of(given: Any, default: Value) -> Any:
     """Return what was given as a value of the default's type."""
     if isinstance(default, tuple):
-        return tuple(part.strip() for part in given.split(","))
+        return tuple(part.strip() for part in given.split(",") if part.strip())
     return given if isinstance(default, bool) else type(default)(given)
 
 

@@ -8,6 +8,7 @@ that checking a recipe, printing help and building a search space need no second
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
@@ -140,6 +141,29 @@ class Configured:
         """Return the parameters that differ from their defaults."""
         defaults = type(self).defaults()
         return {key: value for key, value in self.settings().items() if value != defaults[key]}
+
+
+def option_name(name: str) -> str:
+    """Return the option of the command line that gives a parameter its value.
+
+    Example:
+        >>> option_name("weight_bits")
+        '--weight-bits'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def as_option(name: str, value: object) -> str:
+    """Return a parameter's value as the command line takes it.
+
+    Example:
+        >>> as_option("augment", ("flip", "shift")), as_option("normalized", False)
+        ('--augment flip,shift', '--no-normalized')
+    """
+    if isinstance(value, bool):
+        return option_name(name) if value else f"--no-{option_name(name)[2:]}"
+    told = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return f"{option_name(name)} {shlex.quote(told)}"
 
 
 def _as_field(value: object) -> object:

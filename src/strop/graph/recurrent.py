@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from strop.graph.keras_layers import layers_of
+
 
 def recurrent_layers(model: Any) -> list[Any]:
     """Return the layers that loop over time, those within other layers and models among them."""
-    return [layer for layer in model._flatten_layers() if hasattr(layer, "unroll")]
+    return [layer for layer in layers_of(model) if hasattr(layer, "unroll")]
 
 
 def has_recurrent_layers(path: Path) -> bool:

@@ -10,7 +10,10 @@ Those of least magnitude go: one by one, in blocks, or a fixed number of each gr
 al., *Accelerating Sparse Deep Neural Networks*, 2021, arXiv:2104.08378).
 
 These hold for every mask here: it is True where a weight stays, has the shape of the weights, and is the same for the
-same weights; of weights of equal magnitude, those that stand first go first.
+same weights; of weights of equal magnitude, those that stand first go first. At least one weight stays, or one block,
+however large the share: a layer that loses all of them lets nothing through, and the network is lost with it
+("layer-collapse" in Tanaka et al., *Pruning neural networks without any data by iteratively conserving synaptic flow*,
+NeurIPS 2020, arXiv:2006.05467).
 """
 
 from __future__ import annotations
@@ -150,7 +153,7 @@ def magnitude_mask(weights: Weights, sparsity: float) -> Mask:
 
     Args:
         weights: Of any shape.
-        sparsity: The share to drop, in [0, 1); as many as that are, rounded to a whole number.
+        sparsity: The share to drop, in [0, 1); as many as that are, rounded to a whole number, and never all.
 
     Raises:
         ValueError: If the share is outside of [0, 1), or a weight is NaN.
@@ -204,7 +207,7 @@ def block_mask(
     _check_sparsity(sparsity)
     tile = _tile(weights.shape, block, axes)
     scores = _block_means(_magnitudes(weights), tile)
-    return _spread(_largest(scores, round(sparsity * scores.size)), tile, weights.shape)
+    return _spread(_largest(scores, _dropped(sparsity, scores.size)), tile, weights.shape)
 
 
 def global_masks(
@@ -217,8 +220,10 @@ def global_masks(
     """Return the masks that drop the share `sparsity` of all the weights of several layers, ranked together.
 
     By magnitude, a layer whose weights are small loses more of them than one whose weights are large. Ranked
-    layer-adaptively, it is a layer of many weights beside its large ones that loses more, whatever it is scaled by, and
-    none loses all where as many weights stay as there are layers.
+    layer-adaptively, it is a layer of many weights beside its large ones that loses more, whatever it is scaled by.
+
+    The largest of each layer stays in either case. Others go in its place, so that the share of all is as asked for;
+    only where fewer weights would stay than there are layers, as many stay as these.
 
     Args:
         weights: The layers' weights, of any shapes.
@@ -230,10 +235,11 @@ def global_masks(
         ValueError: As in `block_mask`.
 
     Example:
-        >>> global_masks([np.array([1.0, 2.0]), np.array([3.0, 4.0])], 0.5)
-        [array([False, False]), array([ True,  True])]
-        >>> global_masks([np.array([1.0, 2.0]), np.array([3.0, 4.0])], 0.5, layer_adaptive=True)
-        [array([False,  True]), array([False,  True])]
+        >>> layers = [np.array([1.0, 3.0, 3.0]), np.array([4.0, 5.0, 9.0])]
+        >>> global_masks(layers, 0.5)
+        [array([False, False,  True]), array([False,  True,  True])]
+        >>> global_masks(layers, 0.5, layer_adaptive=True)
+        [array([False,  True,  True]), array([False, False,  True])]
     """
     _check_sparsity(sparsity)
     if not weights:
@@ -244,8 +250,11 @@ def global_masks(
     ]
     if layer_adaptive:
         scores = [layer_adaptive_scores(layer) for layer in scores]
+    floors = [_largest(layer, max(layer.size - 1, 0)) for layer in scores]
     together = np.concatenate([layer.reshape(-1) for layer in scores])
-    kept = _largest(together, round(sparsity * together.size))
+    floor = np.concatenate([layer.reshape(-1) for layer in floors])
+    ranked = np.where(floor, np.inf, together)
+    kept = _largest(ranked, _dropped(sparsity, together.size, least=int(np.sum(floor))))
     ends = list(itertools.accumulate(layer.size for layer in scores))
     parts = np.split(kept, ends[:-1])
     return [
@@ -456,6 +465,11 @@ def _magnitudes(weights: Weights) -> NDArray[Any]:
     if np.isnan(found).any():
         raise ValueError(f"expected weights that can be ranked, got NaN among {found.size}")
     return found
+
+
+def _dropped(sparsity: float, count: int, *, least: int = 1) -> int:
+    """Return how many of `count` a share is, with `least` of them left."""
+    return max(min(round(sparsity * count), count - least), 0)
 
 
 def _largest(scores: NDArray[Any], dropped: int) -> Mask:

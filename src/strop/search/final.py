@@ -31,6 +31,7 @@ from strop.search.events import (
 from strop.search.trials import Trials
 
 _ALL_BUT_EQUAL = 1.03
+_MADE, _RACED, _CONFIRMED = "made", "raced", "confirmed"  # where a finalist may be rejected
 _PROCESS_ROUNDS = 5  # of fresh processes, for what only a fresh process shows
 
 
@@ -107,17 +108,20 @@ class Final:
         trial_values = {name: self.trials.value(trial) for name, trial in by_name.items()}
         for name in by_merit(pairs, trial_values):
             trial = by_name[name]
+            if self.trials.reject_again(trial, at=_CONFIRMED):
+                continue
             try:
                 confirmed = self.trials.confirmed_of(trial, models[trial])
             except (TrialError, MetricError) as error:
-                self.trials.reject(trial, f"failed when it was confirmed: {gist(error)}")
+                why = f"failed when it was confirmed: {gist(error)}"
+                self.trials.reject_for_good(trial, why, at=_CONFIRMED)
                 continue
             chosen_on = trial.evaluation.fidelity if trial.evaluation else None
             shortfall = self.trials.goal.shortfall(confirmed, chosen_on)
             if shortfall is None:
                 self.best, self.model, self.confirmed = trial, models[trial], confirmed
                 return
-            self.trials.reject_for_now(trial, f"on samples not looked at before, {shortfall}")
+            self.trials.reject(trial, f"on samples not looked at before, {shortfall}")
 
     def _finalists(self) -> list[Trial]:
         """Return the best trials, at most two of one model, within reach of the best."""
@@ -133,6 +137,8 @@ class Final:
     def _models_of(self, finalists: Sequence[Trial]) -> dict[Trial, Model]:
         models: dict[Trial, Model] = {}
         for trial in finalists:
+            if self.trials.reject_again(trial, at=_MADE):
+                continue
             try:
                 prepared = self.trials.runner.prepare(
                     trial.recipe.steps,
@@ -140,16 +146,21 @@ class Final:
                     settings=trial.recipe.settings,
                 )
             except TrialError as error:
-                self.trials.reject(trial, f"could not be made again: {gist(error)}")
+                why = f"could not be made again: {gist(error)}"
+                self.trials.reject_for_good(trial, why, at=_MADE)
                 continue
             if isinstance(prepared, Model):
                 models[trial] = prepared
             else:
-                self.trials.reject(trial, f"declined when made again: {prepared.reason}")
+                why = f"declined when made again: {prepared.reason}"
+                self.trials.reject_for_good(trial, why, at=_MADE)
         return models
 
     def _race(self, baseline: Trial, models: dict[Trial, Model], *, hurried: bool) -> list[Pair]:
         """Return the finalists against the baseline; those that fail are rejected and taken out of `models`."""
+        for trial in list(models):
+            if self.trials.reject_again(trial, at=_RACED):
+                del models[trial]
         while models:
             kept = self.trials.ledger.recall(self._race_key(baseline, models))
             if kept:
@@ -164,7 +175,8 @@ class Final:
                 failed = next((t for t in models if str(t.recipe) == error.subject), None)
                 if failed is None:
                     raise NothingWorkedError(f"the model itself failed: {error.reason}") from None
-                self.trials.reject(failed, f"failed in the final: {error.reason}")
+                why = f"failed in the final: {error.reason}"
+                self.trials.reject_for_good(failed, why, at=_RACED)
                 del models[failed]
                 continue
             if not hurried:

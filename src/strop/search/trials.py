@@ -306,19 +306,25 @@ class Trials:
         self._tell(trial)
 
     def reject(self, trial: Trial, reason: str) -> None:
-        """Keep why a finalist is out, so that it is none again."""
-        self._put_out(self.ledger.record(replace(trial, reason=reason)))
+        """Take a finalist out of this run.
 
-    def reject_for_now(self, trial: Trial, reason: str) -> None:
-        """Take a finalist out of this run alone, whose reason is kept elsewhere.
-
-        The ledger keeps what the search found, so that one that goes on comes by the same way to the same final.
+        The trial stays in the ledger as the search found it, so that one that goes on comes by the same way to the same
+        final; what the final finds is kept as facts beside it.
         """
-        self._put_out(replace(trial, reason=reason))
+        self.listen(Note(f"{trial.recipe}: {reason}"))
+        self.known[str(trial.recipe)] = replace(trial, reason=reason)
 
-    def _put_out(self, trial: Trial) -> None:
-        self.listen(Note(f"{trial.recipe}: {trial.reason}"))
-        self.known[str(trial.recipe)] = trial
+    def reject_for_good(self, trial: Trial, reason: str, *, at: str) -> None:
+        """Take a finalist out, and keep why, and where in the final, so that it gets no further there again."""
+        self.ledger.remember(_out(trial, at), reason)
+        self.reject(trial, reason)
+
+    def reject_again(self, trial: Trial, *, at: str) -> bool:
+        """Take a finalist out where an earlier run rejected it for good; say whether one did."""
+        reason = self.ledger.recall(_out(trial, at))
+        if reason:
+            self.reject(trial, reason)
+        return bool(reason)
 
     def is_over(self) -> bool:
         """Say whether the budget for trials is used up."""
@@ -435,3 +441,8 @@ def _with(trial: Trial, more: dict[str, Measurement]) -> Trial:
 def _once_more(trial: Trial) -> str:
     """Return the fact that a second look's figures are kept under."""
     return f"once more {trial.key}"
+
+
+def _out(trial: Trial, at: str) -> str:
+    """Return the fact under which it is kept why a finalist is out."""
+    return f"out {at} {trial.key}"

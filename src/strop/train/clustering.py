@@ -35,7 +35,8 @@ from strop.numerics.clustering import (
     distinct_values,
     reclustered,
 )
-from strop.train.pruning import Exclusion, Kernel, kernels_of
+from strop.train.exclusions import Exclusion
+from strop.train.kernels import Kernel, kernels_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def cluster(
         initialization: Where the values are sought first, as in `Clustering`.
         per_channel: Whether each output channel has values of its own.
         preserve_sparsity: Whether zeros stay zeros, one of the values being theirs.
-        exclude: Layers to leave alone, as in `strop.train.pruning.kernels_of`.
+        exclude: Layers to leave alone, as in `strop.train.kernels.kernels_of`.
         seed: For what is drawn.
 
     Raises:
@@ -105,7 +106,7 @@ def keep_clusters(
         model: A built `keras.Model`, clustered before.
         most: The most values that a clustered kernel, or a channel of it, may have.
         preserve_sparsity: Whether zeros stay zeros.
-        exclude: Layers whose weights may differ, as in `strop.train.pruning.kernels_of`.
+        exclude: Layers whose weights may differ, as in `strop.train.kernels.kernels_of`.
 
     Raises:
         ModelError: If the model is not built.
@@ -228,7 +229,7 @@ class Clustering(_Sharing):
                 see `strop.numerics.clustering.INITIALIZATIONS`.
             per_channel: Whether each output channel has values of its own.
             preserve_sparsity: Whether zeros stay zeros, one of the values being theirs.
-            exclude: Layers to leave alone, as in `strop.train.pruning.kernels_of`.
+            exclude: Layers to leave alone, as in `strop.train.kernels.kernels_of`.
             renew_every: Steps after which weights may change their cluster, by where they would be if each had moved by
                 itself; that takes a number a weight more. None to have them stay.
             seed: For what is drawn.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from strop.train.calls import Call, Calls, Tensor
+from strop.graph.keras_calls import Call, Calls, Tensor
 
 Places = NDArray[np.intp]
 

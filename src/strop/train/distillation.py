@@ -20,8 +20,8 @@ from keras import ops
 from strop.core.errors import ModelError, ParameterError, UnknownNameError, message
 from strop.core.samples import Samples
 from strop.core.signature import Signature, TensorSpec
+from strop.graph.keras_calls import functional_of, nodes_of
 from strop.graph.keras_models import arranged, signature_of
-from strop.train.calls import functional_of, nodes_of
 from strop.train.fine_tuning import (
     Augmented,
     FineTuned,

@@ -20,10 +20,11 @@ from strop.core.errors import ParameterError, message
 from strop.core.samples import Samples
 from strop.core.signature import Signature
 from strop.numerics.low_rank import Floats, keeps, within_budget
+from strop.train.exclusions import Exclusion
 from strop.train.factors import KINDS, Factors, Ranks, Way, spelled, ways
 from strop.train.fine_tuning import answers_of
+from strop.train.kernels import kernels_of
 from strop.train.losses import distillation_loss, kind_of
-from strop.train.pruning import Exclusion, kernels_of
 from strop.train.rebuilding import Copy, copied, rebuilt
 
 Error = Callable[[Any], float]
@@ -75,7 +76,7 @@ def factorize(
         kind: What convolutions become. ``tucker``: one of size 1, one of the kernel's size, and one of size 1, without
             those at either end that would save nothing; ``channel``: one of the kernel's size, and one of size 1;
             ``spatial``: one along the first axis, and one along the others.
-        exclude: Layers to leave alone, as in `strop.train.pruning.kernels_of`.
+        exclude: Layers to leave alone, as in `strop.train.kernels.kernels_of`.
         margin: The share of its multiply-accumulates and of its weights that a layer has to save, in [0, 1); None for a
             third in convolutions, and a tenth in others.
         error_of: Tells how wrong a model is, more being worse; see `errors_against`. Under a budget it is asked of a

@@ -28,7 +28,7 @@ from strop.numerics.low_rank import (
     spatial_product,
     tucker_product,
 )
-from strop.train.pruning import Kernel
+from strop.train.kernels import Kernel
 from strop.train.rebuilding import Call, Part, alike
 
 KINDS = ("tucker", "channel", "spatial")

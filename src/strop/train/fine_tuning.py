@@ -27,6 +27,7 @@ from strop.train.losses import (
     refuse_targets,
     task_loss,
 )
+from strop.train.whole_precision import WholePrecision, is_half
 
 _LEARNING_RATE = 1e-3
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
@@ -459,9 +460,11 @@ def _optimizer(compiled: Any, settings: FineTuning, steps: int, student: Any) ->
         if settings.learning_rate is not None:
             config["learning_rate"] = keras.optimizers.schedules.serialize(falling)
         made = type(own).from_config(config)
-    is_half = any(getattr(layer, "compute_dtype", "") == "float16" for layer in _within(student))
+    if any(map(is_half, student.trainable_variables)):
+        made = WholePrecision(made)
+    is_scaled = any(getattr(layer, "compute_dtype", "") == "float16" for layer in _within(student))
     # Gradients of half precision vanish unless the loss is scaled.
-    return keras.optimizers.LossScaleOptimizer(made) if is_half else made
+    return keras.optimizers.LossScaleOptimizer(made) if is_scaled else made
 
 
 def _within(model: Any) -> Iterator[Any]:

@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 from strop.core.errors import ModelError, ParameterError, message
 from strop.core.samples import Samples
 from strop.core.signature import Signature
-from strop.graph.keras_calls import chains_of, functional_of, in_float32, steps_of, uncompiled
+from strop.graph.keras_calls import functional_of, in_float32, taken_apart, uncompiled
 from strop.graph.keras_models import arranged
 from strop.numerics.clustering import distinct_values
 from strop.train.clustering import keep_clusters
-from strop.train.pruning import Exclusion, exclusions, keep_zeros, kernels_of, sparsity_of
+from strop.train.exclusions import Exclusion, exclusions
+from strop.train.kernels import kernels_of, sparsity_of
+from strop.train.pruning import keep_zeros
 from strop.train.ranges import LEARNED, MOVING_AVERAGE, FakeQuantize, QuantizedLayer
 from strop.train.rebuilding import copied, copy_state
 from strop.train.rounding import Rounding
@@ -192,14 +194,13 @@ def quantization_aware(model: Any, settings: Quantization = Quantization()) -> A
             )
         )
     copy = in_float32(copied(functional).model)
-    edges, steps = steps_of(copy)
+    calls = taken_apart(copy)
     rounding = Rounding(
-        steps,
-        edges,
+        calls,
         weight_bits=settings.weight_bits,
         activation_bits=settings.activation_bits,
         ranges=settings.ranges,
-        excluded=exclusions(settings.exclude, chains_of(steps)),
+        excluded=exclusions(settings.exclude, calls.chains),
     )
     made = rounding.model(copy, functional)
     made.name = model.name

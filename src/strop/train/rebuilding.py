@@ -18,6 +18,7 @@ import keras
 from numpy.typing import NDArray
 
 from strop.core.errors import ModelError, message
+from strop.graph.keras_layers import layers_of
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,7 @@ def copy_state(layer: Any, copy: Any) -> None:
         ModelError: If it can't be given them.
     """
     with _copying(layer):
-        # Keras has no public way to what is within a layer that is no model.
-        for one, other in zip(layer._flatten_layers(), copy._flatten_layers(), strict=True):
+        for one, other in zip(layers_of(layer), layers_of(copy), strict=True):
             store: dict[str, Any] = {}
             one.save_own_variables(store)
             other.load_own_variables(store)
@@ -309,7 +309,7 @@ def _refuse_variables(operation: Any, arguments: Any) -> None:
 
 def _own_objects(operation: Any) -> dict[str, Any]:
     """Return the classes and functions, by name, that an operation is made of and that are not Keras' own."""
-    parts = operation._flatten_layers() if isinstance(operation, keras.Layer) else [operation]
+    parts = layers_of(operation) if isinstance(operation, keras.Layer) else [operation]
     things = [thing for part in parts for thing in (part, *vars(part).values()) if _is_own(thing)]
     classes = [thing if inspect.isfunction(thing) else type(thing) for thing in things]
     return {found.__name__: found for found in classes}

@@ -9,7 +9,7 @@ from, and what is joined is rounded onto one grid before. Where an engine's kern
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,64 +17,49 @@ import keras
 import numpy as np
 from keras import ops
 
-from strop.graph.keras_calls import Chain, Edge, Step
+from strop.graph.keras_calls import Call, Calls, Tensor
+from strop.graph.keras_layers import Chain
 from strop.graph.names import unique
+from strop.train.equivalents import (
+    depthwise_and_pointwise,
+    identity_on,
+    mean_of_all,
+    with_activation,
+)
+from strop.train.integer_forms import (
+    ALONE,
+    BYTE,
+    FIXED,
+    GATES,
+    JOINS,
+    LINEAR,
+    MEANS,
+    MIXING,
+    NORMALIZATION,
+    PASSING,
+    QUOTIENTS,
+    SEPARABLE,
+    SUMS,
+    WITHIN_KERNELS,
+    activation_of,
+    function_name,
+    function_of,
+    is_of_channels,
+    is_within_kernels,
+    reason_of,
+    untreatable,
+)
 from strop.train.ranges import FakeQuantize, QuantizedLayer
-from strop.train.rebuilding import alike
 
 _MOST_CLUSTERS = 64
-
-_LINEAR = {"Dense", "BaseConv", "BaseConvTranspose", "BaseDepthwiseConv"}
-_SEPARABLE = {"SeparableConv1D", "SeparableConv2D"}
-_NORMALIZATION = "BatchNormalization"
-_SUMS = {
-    "Add": keras.layers.Add, "Multiply": keras.layers.Multiply, "Subtract": keras.layers.Subtract,
-}  # fmt: skip
-_QUOTIENTS = {"Divide", "TrueDivide"}
-_JOINS = {"Concatenate", "Maximum", "Minimum"}
-_MEANS = {"GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D"}
-# What gives means of neighbours, which lie between codes.
-_MIXING = {"AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "UpSampling2D"}
-# What gives codes as it takes them, or does nothing in inference.
-_PASSING = {
-    "ActivityRegularization", "AlphaDropout", "Cropping1D", "Cropping2D", "Cropping3D", "Dropout", "ExpandDims",
-    "Flatten", "GaussianDropout", "GaussianNoise", "GetItem", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
-    "GlobalMaxPooling3D", "Identity", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Permute", "RepeatVector",
-    "Reshape", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Squeeze", "Transpose", "UpSampling1D",
-    "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
-}  # fmt: skip
-# Functions that are part of the kernel before them, and functions that have integer kernels of their own.
-_WITHIN_KERNELS = {"relu", "relu6"}
-_ALONE = {"elu", "exponential", "gelu", "hard_silu", "leaky_relu", "prelu"}
-# x·g(x), as engines compute it, where g is one function or several.
-_GATES = {"mish": ("softplus", "tanh"), "silu": ("sigmoid",)}
-# Functions whose results integer kernels give on one grid alone: the ends of its range, the upper one less a step.
-_FIXED = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0)}
-_BYTE = 8
-# Layers and operations that are functions.
-_FUNCTIONS = {
-    "ELU": "elu", "Elu": "elu", "Exp": "exponential", "Gelu": "gelu", "HardSigmoid": "hard_sigmoid",
-    "HardSilu": "hard_silu", "LeakyReLU": "leaky_relu", "LeakyRelu": "leaky_relu", "PReLU": "prelu", "Relu": "relu",
-    "Relu6": "relu6", "Sigmoid": "sigmoid", "Silu": "silu", "Softmax": "softmax", "Tanh": "tanh",
-}  # fmt: skip
-_RECURRENT = (
-    "recurrent layers stay in float: what rounding does to a state adds up from step to step"
-)
-_STATISTICS = "its mean and variance need more than eight bits"
-_ATTENTION = "the products within attention stay in float"
-_REASONS = {
-    "Attention": _ATTENTION, "AdditiveAttention": _ATTENTION, "GroupedQueryAttention": _ATTENTION,
-    "MultiHeadAttention": _ATTENTION, "Bidirectional": _RECURRENT, "RNN": _RECURRENT,
-    "GroupNormalization": _STATISTICS, "LayerNormalization": _STATISTICS, "RMSNormalization": _STATISTICS,
-    _NORMALIZATION: "what it is given is in float",
-    "Embedding": "a table that rows are looked up in: nothing is computed with it",
-}  # fmt: skip
 
 Excluded = Callable[[Chain], str | None]
 
 
 class Rounding:
     """Builds a model of the layers of another, with layers between that round.
+
+    An *edge* here is a tensor of the model that was given, a *tensor* one of the model that is built.
 
     Attributes:
         left: What stays in float, with the reason.
@@ -83,8 +68,7 @@ class Rounding:
 
     def __init__(
         self,
-        steps: Sequence[Step],
-        ends: Mapping[int, Edge],
+        calls: Calls,
         *,
         weight_bits: int,
         activation_bits: int,
@@ -94,8 +78,7 @@ class Rounding:
         """Set up.
 
         Args:
-            steps: The model's calls in order; see `strop.graph.keras_calls.steps_of`.
-            ends: Its input and output edges, by the id of their tensors.
+            calls: The model's; see `strop.graph.keras_calls.taken_apart`.
             weight_bits: As in `strop.train.quantization.Quantization`.
             activation_bits: The same.
             ranges: The same.
@@ -103,97 +86,97 @@ class Rounding:
         """
         self.left: dict[str, str] = {}
         self.quantized: dict[str, None] = {}
-        self._steps, self._ends, self._excluded = steps, ends, excluded
+        self._calls, self._excluded = calls, excluded
         self._weight_bits, self._activation_bits, self._ranges = (
             weight_bits, activation_bits, ranges,
         )  # fmt: skip
-        self._values: dict[Edge, _Value] = {}
+        self._values: dict[Tensor, _Value] = {}
         self._parts: dict[int, list[Any]] = {}
         self._operations: dict[str, Any] = {}
-        self._folded = _foldings(steps, excluded)
+        self._folded = _foldings(calls.calls, excluded)
 
     def model(self, copy: Any, original: Any) -> Any:
         """Return the new model, on the inputs of `copy`, with outputs named as those of `original`."""
-        for tensor in copy.inputs:
-            self._values[self._ends[id(tensor)]] = _Value(tensor)
+        for edge, tensor in zip(self._calls.inputs, copy.inputs, strict=True):
+            self._values[edge] = _Value(tensor)
             self._named(tensor._keras_history.operation)
-        for step in self._steps:
+        for call in self._calls.calls:
             # What is folded into the layer before it is there already.
-            if step.results[0] not in self._values:
-                self._take(step)
-        outputs = [self._float(self._ends[id(tensor)]) for tensor in copy.outputs]
+            if call.results[0] not in self._values:
+                self._take(call)
+        outputs = [self._float(edge) for edge in self._calls.outputs]
         for tensor, before in zip(outputs, original.outputs, strict=True):
             self._name_end(tensor._keras_history.operation, before._keras_history.operation.name)
         structured = keras.tree.pack_sequence_as(copy._outputs_struct, outputs)
         return keras.Model(copy._inputs_struct, structured, name=original.name)
 
-    def _take(self, step: Step) -> None:
-        """Build what a step becomes."""
-        reason = self._excluded(step.chain) or _untreatable(step.operation)
-        values = [self._values[edge] for edge in step.edges]
+    def _take(self, call: Call) -> None:
+        """Build what a call becomes."""
+        reason = self._excluded(call.chain) or untreatable(call.operation)
+        values = [self._values[edge] for edge in call.tensors]
         is_single = len(values) == 1
         if reason:
-            self._leave(step, reason)
-        elif is_single and step.kinds & (_LINEAR | _SEPARABLE):
-            self._compute(step)
+            self._leave(call, reason)
+        elif is_single and call.kinds & (LINEAR | SEPARABLE):
+            self._compute(call)
         elif all(value.is_float for value in values):
-            self._leave(step, _reason(step))
-        elif step.kind in {*_SUMS, *_QUOTIENTS, *_JOINS}:
-            self._combine(step)
+            self._leave(call, reason_of(call))
+        elif call.computes_as in {*SUMS, *QUOTIENTS, *JOINS}:
+            self._combine(call)
         elif not is_single:
-            self._leave(step, f"{_reason(step)} where it is given several tensors")
-        elif step.kind == _NORMALIZATION and _is_of_channels(step):
-            self._normalize(step)
-        elif step.kind in _MEANS:
+            self._leave(call, f"{reason_of(call)} where it is given several tensors")
+        elif call.computes_as == NORMALIZATION and is_of_channels(call):
+            self._normalize(call)
+        elif call.computes_as in MEANS:
             # Narrower than what it is the mean of, so that a grid of its own is finer.
-            self._set(step, _Value(self._call(step, self._integer), is_pending=True))
-        elif step.kind in _PASSING:
-            self._pass(step)
-        elif step.kind in _MIXING:
-            self._mix(step)
-        elif function := _function_of(step):
-            self._activate(step, function)
+            self._set(call, _Value(self._call(call, self._integer), is_pending=True))
+        elif call.computes_as in PASSING:
+            self._pass(call)
+        elif call.computes_as in MIXING:
+            self._mix(call)
+        elif function := function_of(call):
+            self._activate(call, function)
         else:
-            self._leave(step, _reason(step))
+            self._leave(call, reason_of(call))
 
-    def _leave(self, step: Step, reason: str) -> None:
-        """Have a step compute in float as it did; list it where that is worth a word."""
-        given = [self._values[edge] for edge in step.edges]
-        if getattr(step.operation, "weights", ()) or not all(value.is_float for value in given):
-            self.left[step.name] = reason
-        results = keras.tree.flatten(self._call(step, self._float))
-        for edge, tensor in zip(step.results, results, strict=True):
+    def _leave(self, call: Call, reason: str) -> None:
+        """Have a call compute in float as it did; list it where that is worth a word."""
+        given = [self._values[edge] for edge in call.tensors]
+        if getattr(call.operation, "weights", ()) or not all(value.is_float for value in given):
+            self.left[call.name] = reason
+        results = keras.tree.flatten(self._call(call, self._float))
+        for edge, tensor in zip(call.results, results, strict=True):
             self._values[edge] = _Value(tensor)
 
     # Layers with kernels
 
-    def _compute(self, step: Step) -> None:
+    def _compute(self, call: Call) -> None:
         """Have a layer compute with a rounded kernel, the normalization behind it a part of it."""
-        layer = step.operation
-        done, function = self._folded.get(id(layer)), _activation_of(layer)
+        layer = call.operation
+        done, function = self._folded.get(id(layer)), activation_of(layer)
         if id(layer) not in self._parts:
             self._parts[id(layer)] = self._quantized_layers(layer, done)
         *before, last = self._parts[id(layer)]
-        tensor = self._integer(step.edges[0])
+        tensor = self._integer(call.tensors[0])
         for part in before:
             tensor = part(tensor)
             tensor = self._quantizer(tensor)(tensor)
         value = _Value(last(tensor), is_pending=True)
-        self.quantized[step.name] = None
-        edge = step.results[0]
+        self.quantized[call.name] = None
+        edge = call.results[0]
         if done is not None:
             # Read by the normalization alone, which is never called.
             self._values[edge] = value
             edge = edge.readers[0].results[0]
-        if not _is_within(function):
-            value = self._activated(value, step, edge, _name_of(function), function)
+        if not is_within_kernels(function):
+            value = self._activated(value, call, edge, function_name(function), function)
         self._values[edge] = value
 
     def _quantized_layers(self, layer: Any, done: Any) -> list[Any]:
         """Return the layers that one with a kernel becomes, its function left out where kernels have none like it."""
-        if not _is_within(_activation_of(layer)):
-            layer = _with_activation(layer, keras.activations.linear)
-        parts = _separated(layer) if _is_separable(layer) else [layer]
+        if not is_within_kernels(activation_of(layer)):
+            layer = with_activation(layer, keras.activations.linear)
+        parts = depthwise_and_pointwise(layer) if _is_separable(layer) else [layer]
         return [self._quantized_layer(part, done if part is parts[-1] else None) for part in parts]
 
     def _quantized_layer(self, layer: Any, done: Any) -> Any:
@@ -207,12 +190,12 @@ class Rounding:
         )
         return self._named(made)
 
-    def _normalize(self, step: Step) -> None:
+    def _normalize(self, call: Call) -> None:
         """Have a normalization that is folded into nothing be a kernel of its own: a factor and a summand a channel.
 
         Each channel has one weight, whose code is the largest there is, and a step of its own: nothing is lost.
         """
-        done, (edge,) = step.operation, step.edges
+        done, (edge,) = call.operation, call.tensors
         tensor = self._integer(edge)
         *places, channels = tensor.shape[1:]
         if not places:
@@ -220,56 +203,58 @@ class Rounding:
                 tensor
             )
         if id(done) not in self._parts:
-            identity = _identity_on(tensor.shape, done.name)
+            identity = identity_on(tensor.shape, done.name)
             self._parts[id(done)] = [self._quantized_layer(identity, done)]
         (layer,) = self._parts[id(done)]
         value = _Value(layer(tensor), is_pending=True)
-        self.quantized[step.name] = None
+        self.quantized[call.name] = None
         if not places:
             vector = self._named(keras.layers.Reshape((channels,), name=f"{done.name}_vector"))
             value = _Value.on_grid(vector(self._rounded(value)), value.grid)
-        self._set(step, value)
+        self._set(call, value)
 
     # What combines tensors
 
-    def _combine(self, step: Step) -> None:
-        numbers = [operand for operand in step.operands if not isinstance(operand, Edge)]
-        if not numbers and step.kind in _SUMS:
-            self._sum(step)
-        elif not numbers and step.kind in _JOINS:
-            self._join(step)
-        elif [np.size(number) for number in numbers] == [1] and step.kind not in _JOINS:
-            self._sum_with_number(step, numbers[0])
+    def _combine(self, call: Call) -> None:
+        numbers = [operand for operand in call.operands if not isinstance(operand, Tensor)]
+        if not numbers and call.computes_as in SUMS:
+            self._sum(call)
+        elif not numbers and call.computes_as in JOINS:
+            self._join(call)
+        elif [np.size(number) for number in numbers] == [1] and call.computes_as not in JOINS:
+            self._sum_with_number(call, numbers[0])
         else:
-            self._leave(step, _reason(step))
+            self._leave(call, reason_of(call))
 
-    def _sum(self, step: Step) -> None:
+    def _sum(self, call: Call) -> None:
         """Have a sum or a product compute on integers, two operands at a time."""
-        if len(step.edges) == 2:
-            self._set(step, _Value(self._call(step, self._integer), is_pending=True))
+        if len(call.tensors) == 2:
+            self._set(call, _Value(self._call(call, self._integer), is_pending=True))
             return
-        first, *others = map(self._integer, step.edges)
+        first, *others = map(self._integer, call.tensors)
         for other in others:
-            if first is not self._integer(step.edges[0]):
+            if first is not self._integer(call.tensors[0]):
                 first = self._quantizer(first)(first)
-            operation = self._named(_SUMS[step.kind](name=step.operation.name))
+            operation = self._named(
+                getattr(keras.layers, call.computes_as)(name=call.operation.name)
+            )
             first = operation([first, other])
-        self._set(step, _Value(first, is_pending=True))
+        self._set(call, _Value(first, is_pending=True))
 
-    def _sum_with_number(self, step: Step, number: Any) -> None:
+    def _sum_with_number(self, call: Call, number: Any) -> None:
         """Have a sum, a product or a quotient with one number compute on integers."""
-        if step.kind not in _QUOTIENTS:
-            self._set(step, _Value(self._call(step, self._integer), is_pending=True))
-        elif isinstance(step.operands[0], Edge):
+        if call.computes_as not in QUOTIENTS:
+            self._set(call, _Value(self._call(call, self._integer), is_pending=True))
+        elif isinstance(call.operands[0], Tensor):
             # No engine divides codes.
-            product = ops.multiply(self._integer(step.edges[0]), 1.0 / float(np.squeeze(number)))
-            self._set(step, _Value(self._new(product), is_pending=True))
+            product = ops.multiply(self._integer(call.tensors[0]), 1.0 / float(np.squeeze(number)))
+            self._set(call, _Value(self._new(product), is_pending=True))
         else:
-            self._leave(step, _reason(step))
+            self._leave(call, reason_of(call))
 
-    def _join(self, step: Step) -> None:
+    def _join(self, call: Call) -> None:
         """Round all that is joined onto one grid, which what comes of it has too."""
-        edges = list(dict.fromkeys(step.edges))
+        edges = list(dict.fromkeys(call.tensors))
         # What somebody else reads is rounded for them first; engines then bring its codes onto the other grid.
         tensors = [
             self._values[edge].raw
@@ -277,29 +262,29 @@ class Rounding:
             else self._integer(edge)
             for edge in edges
         ]
-        quantizer = self._made_quantizer(f"{step.operation.name}_range")
+        quantizer = self._made_quantizer(f"{call.operation.name}_range")
         rounded = dict(zip(edges, quantizer(tensors), strict=True))
-        self._set(step, _Value.on_grid(self._call(step, rounded.__getitem__), quantizer))
+        self._set(call, _Value.on_grid(self._call(call, rounded.__getitem__), quantizer))
 
-    def _pass(self, step: Step) -> None:
+    def _pass(self, call: Call) -> None:
         """Give codes on."""
-        tensor = self._call(step, self._integer)
-        self._set(step, _Value.on_grid(tensor, self._grid_of(step)))
+        tensor = self._call(call, self._integer)
+        self._set(call, _Value.on_grid(tensor, self._grid_of(call)))
 
-    def _mix(self, step: Step) -> None:
+    def _mix(self, call: Call) -> None:
         """Round means of codes onto the grid that these are on, which is what engines give."""
-        grid = self._grid_of(step)
-        if whole := _mean_of_all(step.operation, self._integer(step.edges[0]).shape):
+        grid = self._grid_of(call)
+        if whole := mean_of_all(call.operation, self._integer(call.tensors[0]).shape):
             # Such a mean engines give on a grid of its own, which is finer.
-            mean = self._named(whole)(self._integer(step.edges[0]))
-            self._set(step, _Value(mean, is_pending=True))
+            mean = self._named(whole)(self._integer(call.tensors[0]))
+            self._set(call, _Value(mean, is_pending=True))
             return
-        tensor = grid(self._call(step, self._integer), follows=False)
-        self._set(step, _Value.on_grid(tensor, grid))
+        tensor = grid(self._call(call, self._integer), follows=False)
+        self._set(call, _Value.on_grid(tensor, grid))
 
-    def _grid_of(self, step: Step) -> FakeQuantize:
-        """Return what rounds the one tensor that a step reads."""
-        (edge,) = step.edges
+    def _grid_of(self, call: Call) -> FakeQuantize:
+        """Return what rounds the one tensor that a call reads."""
+        (edge,) = call.tensors
         self._integer(edge)
         grid = self._values[edge].grid
         assert grid is not None  # noqa: S101 - it was just rounded
@@ -307,45 +292,45 @@ class Rounding:
 
     # Functions
 
-    def _activate(self, step: Step, function: str) -> None:
+    def _activate(self, call: Call, function: str) -> None:
         """Have a function compute within the kernel before it, or on integers by itself."""
-        (edge,) = step.edges
+        (edge,) = call.tensors
         if not edge.sole_reader:
             self._integer(edge)
-        value = self._activated(self._values[edge], step, step.results[0], function, None)
-        self._set(step, value)
+        value = self._activated(self._values[edge], call, call.results[0], function, None)
+        self._set(call, value)
 
     def _activated(
-        self, value: _Value, step: Step, result: Edge, name: str, function: Any
+        self, value: _Value, call: Call, result: Tensor, name: str, function: Any
     ) -> _Value:
         """Return what a function makes of a value.
 
         Args:
             value: What it is given.
-            step: The call that it is, or is a part of.
+            call: The call that it is, or is a part of.
             result: The edge that the new value is for.
             name: The function's.
-            function: The function; None for the step's operation.
+            function: The function; None for the call's operation.
         """
 
         def called(tensor: Any) -> Any:
             if function is None:
-                return self._call(step, lambda _: tensor)
-            return self._function(function, f"{step.operation.name}_{name}", tensor)
+                return self._call(call, lambda _: tensor)
+            return self._function(function, f"{call.operation.name}_{name}", tensor)
 
         if name == "linear":
             return value
-        if name in _WITHIN_KERNELS and value.is_pending:
+        if name in WITHIN_KERNELS and value.is_pending:
             return _Value(called(value.raw), is_pending=True)
         tensor = self._rounded(value)
-        if name in _GATES:
-            return self._gated(tensor, step, name)
+        if name in GATES:
+            return self._gated(tensor, call, name)
         if name == "hard_sigmoid":
-            return self._hard_sigmoid(tensor, step.operation.name)
-        if name in _WITHIN_KERNELS | self._with_kernels:
+            return self._hard_sigmoid(tensor, call.operation.name)
+        if name in WITHIN_KERNELS | self._with_kernels:
             return _Value(called(tensor), is_pending=True)
-        if name not in _FIXED:
-            self.left[step.name] = f"its function '{name}' has no integer form here"
+        if name not in FIXED:
+            self.left[call.name] = f"its function '{name}' has no integer form here"
             return _Value(called(tensor))
         # A loss wants more of a probability than its nearest 256th; engines that compute it in integers round it by
         # themselves.
@@ -356,14 +341,14 @@ class Rounding:
     @property
     def _with_kernels(self) -> set[str]:
         """The functions that engines have integer kernels for, at this width."""
-        return _ALONE if self._activation_bits == _BYTE else {"exponential", "leaky_relu"}
+        return ALONE if self._activation_bits == BYTE else {"exponential", "leaky_relu"}
 
-    def _gated(self, tensor: Any, step: Step, name: str) -> _Value:
+    def _gated(self, tensor: Any, call: Call, name: str) -> _Value:
         """Return ``x·g(x)``, as engines compute it; the last function in g has a grid that is known."""
-        *first, last = _GATES[name]
-        layer, gate = step.operation.name, tensor
+        *first, last = GATES[name]
+        layer, gate = call.operation.name, tensor
         for function in first:
-            self.left[step.name] = (
+            self.left[call.name] = (
                 f"'{function}' in its function '{name}' has no integer form here"
             )
             gate = self._function(function, f"{layer}_{function}", gate)
@@ -383,11 +368,11 @@ class Rounding:
 
     # What is read, and what it is called
 
-    def _integer(self, edge: Edge) -> Any:
+    def _integer(self, edge: Tensor) -> Any:
         """Return a tensor on a grid."""
         return self._rounded(self._values[edge])
 
-    def _float(self, edge: Edge) -> Any:
+    def _float(self, edge: Tensor) -> Any:
         """Return a tensor as it is; that of an integer kernel is on a grid."""
         value = self._values[edge]
         return self._rounded(value) if value.is_pending else value.raw
@@ -400,12 +385,12 @@ class Rounding:
                 value.raw, value.is_pending = value.rounded, False
         return value.rounded
 
-    def _set(self, step: Step, value: _Value) -> None:
-        self._values[step.results[0]] = value
+    def _set(self, call: Call, value: _Value) -> None:
+        self._values[call.results[0]] = value
 
-    def _call(self, step: Step, tensor_of: Callable[[Edge], Any]) -> Any:
-        self._named(step.operation)
-        return step.call(tensor_of)
+    def _call(self, call: Call, tensor_of: Callable[[Tensor], Any]) -> Any:
+        self._named(call.operation)
+        return call.again(tensor_of)
 
     def _new(self, tensor: Any) -> Any:
         """Return what an operation gave that had no name of its own."""
@@ -416,8 +401,8 @@ class Rounding:
         return self._made_quantizer(f"{tensor._keras_history.operation.name}_range")
 
     def _on_known_grid(self, tensor: Any, function: str) -> _Value:
-        low, high = _FIXED[function]
-        if self._activation_bits > _BYTE:
+        low, high = FIXED[function]
+        if self._activation_bits > BYTE:
             low = -1.0  # the only grids of so many bits lie evenly about zero
         high -= (high - low) / 2**self._activation_bits
         name = f"{tensor._keras_history.operation.name}_range"
@@ -480,17 +465,17 @@ class _Value:
         return not self.is_pending and self.rounded is not self.raw
 
 
-def _foldings(steps: Sequence[Step], excluded: Excluded) -> dict[int, Any]:
+def _foldings(calls: Sequence[Call], excluded: Excluded) -> dict[int, Any]:
     """Return the batch normalization that a layer has behind it wherever it stands, by the id of the layer."""
     behind: dict[int, list[Any]] = {}
-    for step in steps:
-        if step.kinds & (_LINEAR | _SEPARABLE):
-            done = _normalization_behind(step, excluded)
-            behind.setdefault(id(step.operation), []).append(done)
+    for call in calls:
+        if call.kinds & (LINEAR | SEPARABLE):
+            done = _normalization_behind(call, excluded)
+            behind.setdefault(id(call.operation), []).append(done)
     found = {}
     for layer, normalizations in behind.items():
         done = normalizations[0]
-        often = sum(step.operation is done for step in steps)
+        often = sum(call.operation is done for call in calls)
         if (
             done
             and all(other is done for other in normalizations)
@@ -500,139 +485,23 @@ def _foldings(steps: Sequence[Step], excluded: Excluded) -> dict[int, Any]:
     return found
 
 
-def _normalization_behind(step: Step, excluded: Excluded) -> Any:
+def _normalization_behind(call: Call, excluded: Excluded) -> Any:
     """Return the batch normalization that alone reads what a layer gives, over its channels; None for none."""
-    layer, (result,) = step.operation, step.results
+    layer, (result,) = call.operation, call.results
     reader = result.sole_reader
-    if reader is None or reader.kind != _NORMALIZATION or len(reader.edges) != 1:
+    if reader is None or reader.computes_as != NORMALIZATION or len(reader.tensors) != 1:
         return None
-    if excluded(step.chain) or excluded(reader.chain) or _untreatable(layer):
+    if excluded(call.chain) or excluded(reader.chain) or untreatable(layer):
         return None
     done = reader.operation
     is_first = getattr(layer, "data_format", "") == "channels_first"
-    channels = 1 if is_first else result.rank - 1
-    is_plain = _name_of(_activation_of(layer)) == "linear" and not done.renorm
-    return done if is_plain and done.axis % result.rank == channels else None
-
-
-def _is_of_channels(step: Step) -> bool:
-    """Say whether a normalization is one of the last axis, of vectors, sequences or images."""
-    done, rank = step.operation, step.results[0].rank
-    return 2 <= rank <= 4 and done.axis % rank == rank - 1 and not done.renorm
-
-
-def _mean_of_all(operation: Any, shape: Sequence[int | None]) -> Any:
-    """Return the layer for means of whole images, where a pooling layer gives these; None where it does not."""
-    sizes = getattr(operation, "pool_size", None)
-    is_last = getattr(operation, "data_format", "") == "channels_last"
-    if not is_last or tuple(sizes or ()) != tuple(shape[1:-1]):
-        return None
-    kind = getattr(keras.layers, f"GlobalAveragePooling{len(shape) - 2}D")
-    return kind(data_format="channels_last", keepdims=True, name=operation.name)
-
-
-def _identity_on(shape: Sequence[int | None], name: str) -> Any:
-    """Return a depthwise convolution of one weight a channel that changes nothing, for good."""
-    kind = keras.layers.DepthwiseConv2D if len(shape) == 4 else keras.layers.DepthwiseConv1D
-    made = kind(
-        1, use_bias=False, depthwise_initializer="ones", data_format="channels_last",
-        trainable=False, dtype="float32", name=name,
-    )  # fmt: skip
-    made.build(tuple(shape))
-    return made
-
-
-def _untreatable(operation: Any) -> str | None:
-    if getattr(operation, "quantization_mode", None) or getattr(operation, "lora_enabled", False):
-        return "its kernel is quantized already, or adapted by LoRA"
-    return None
-
-
-def _reason(step: Step) -> str:
-    kinds = [kind.__name__ for kind in type(step.operation).__mro__]
-    if step.kind == _NORMALIZATION and not _is_of_channels(step):
-        return "only of the last axis of vectors, sequences and images is there an integer form"
-    known = next((_REASONS[kind] for kind in kinds if kind in _REASONS), None)
-    return known or f"there is no integer form of '{kinds[0]}' here"
-
-
-def _function_of(step: Step) -> str:
-    """Return the name of the function that a layer or an operation is; empty where it is none."""
-    operation = step.operation
-    if step.kind == "Activation":
-        return _name_of(operation.activation)
-    if step.kind == "Softmax" and getattr(operation, "axis", -1) != -1:
-        return "softmax along another axis"
-    if step.kind != "ReLU":
-        return _FUNCTIONS.get(step.kind, "")
-    if operation.threshold or operation.max_value not in (None, 6):
-        return "relu with a threshold or a largest value"
-    if operation.negative_slope:
-        return "leaky_relu" if operation.max_value is None else "leaky relu with a largest value"
-    return "relu" if operation.max_value is None else "relu6"
-
-
-def _activation_of(layer: Any) -> Any:
-    return getattr(layer, "activation", None)
-
-
-def _name_of(function: Any) -> str:
-    """Return the name of one of Keras' functions; another's is no name for what it computes."""
-    if function is None:
-        return "linear"
-    name = getattr(function, "__name__", type(function).__name__)
-    return name if (function.__module__ or "").startswith("keras.") else f"{name} of your own"
-
-
-def _is_within(function: Any) -> bool:
-    return _name_of(function) in ("linear", *_WITHIN_KERNELS)
+    channels = 1 if is_first else len(result.shape) - 1
+    is_plain = function_name(activation_of(layer)) == "linear" and not done.renorm
+    return done if is_plain and done.axis % len(result.shape) == channels else None
 
 
 def _is_separable(layer: Any) -> bool:
-    return any(kind.__name__ in _SEPARABLE for kind in type(layer).__mro__)
-
-
-def _with_activation(layer: Any, function: Any) -> Any:
-    """Return a layer with other weights of the same values, and another function."""
-    made = alike(layer, {"activation": keras.activations.serialize(function)})
-    made.build(*layer._build_shapes_dict.values())
-    made.set_weights(layer.get_weights())
-    return made
-
-
-def _separated(layer: Any) -> list[Any]:
-    """Return a separable convolution as the two that it is."""
-    dimensions = "1D" if layer.rank == 1 else "2D"
-    shared = {"data_format": layer.data_format, "trainable": layer.trainable, "dtype": "float32"}
-    (shape,) = layer._build_shapes_dict.values()
-    depthwise = getattr(keras.layers, f"DepthwiseConv{dimensions}")(
-        layer.kernel_size,
-        strides=layer.strides,
-        padding=layer.padding,
-        depth_multiplier=layer.depth_multiplier,
-        dilation_rate=layer.dilation_rate,
-        use_bias=False,
-        depthwise_regularizer=layer.depthwise_regularizer,
-        name=f"{layer.name}_depthwise",
-        **shared,
-    )
-    depthwise.build(shape)
-    depthwise.kernel.assign(layer.depthwise_kernel)
-    pointwise = getattr(keras.layers, f"Conv{dimensions}")(
-        layer.filters,
-        1,
-        use_bias=layer.use_bias,
-        activation=layer.activation,
-        kernel_regularizer=layer.pointwise_regularizer,
-        bias_regularizer=layer.bias_regularizer,
-        name=layer.name,
-        **shared,
-    )
-    pointwise.build(depthwise.compute_output_shape(shape))
-    pointwise.kernel.assign(layer.pointwise_kernel)
-    if layer.use_bias:
-        pointwise.bias.assign(layer.bias)
-    return [depthwise, pointwise]
+    return any(kind.__name__ in SEPARABLE for kind in type(layer).__mro__)
 
 
 def _is_clustered(layer: Any) -> bool:

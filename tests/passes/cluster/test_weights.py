@@ -10,12 +10,10 @@ from keras import layers
 from strop.core.contracts import Unchanged
 from strop.core.errors import TrialError
 from strop.core.model import Form
-from strop.core.samples import Samples
 from strop.graph.keras_files import opened
-from strop.graph.quiet import quiet
 from strop.numerics.clustering import distinct_values
 from strop.passes.cluster.weights import ClusterWeights
-from tests.passes.convert.conftest import Teaching, Workshop
+from tests.taught import Source
 
 
 def net():
@@ -36,29 +34,12 @@ def drawn(count=640):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A trained model's file, in the workshop where it was made."""
-    model, (x, y) = net(), drawn()
-    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
-    model.fit(x, y, epochs=10, verbose=0)
-    workshop = Workshop(tmp_path_factory.mktemp("clustering"))
-    with quiet():
-        return workshop, workshop.keras(model)
+    return Source.of(net(), drawn(), tmp_path_factory.mktemp("clustering"), rate=0.02, epochs=10)
 
 
 def applied(source, *, x=None, **settings):
-    workshop, model = source
-    given, y = drawn()
-    samples = Samples({"x": given if x is None else x}, {model.signature.output_names[0]: y})
     settings = {"epochs": 4, "batch_size": 32, **settings}
-    with quiet():
-        return ClusterWeights(**settings).apply(
-            model, Teaching(workshop.new(), original=model, samples=samples)
-        )
-
-
-def share_right(model):
-    x, y = drawn()
-    return float(np.mean(np.argmax(np.array(opened(model)(x)), -1) == y))
+    return source.taught(ClusterWeights(**settings), source.samples(x=x))
 
 
 def test_weights_share_values_and_the_answers_are_learnt_again(source):
@@ -69,7 +50,7 @@ def test_weights_share_values_and_the_answers_are_learnt_again(source):
         assert found.facts["clusters"] == {"first": 3, "last": 3}
         for layer in opened(found).layers:
             assert distinct_values(np.array(layer.kernel)) == 3
-    assert share_right(taught) > max(share_right(at_once), 0.9)
+    assert source.share_right(taught) > max(source.share_right(at_once), 0.9)
 
 
 def test_the_file_zips_to_less(source, tmp_path):
@@ -79,7 +60,7 @@ def test_the_file_zips_to_less(source, tmp_path):
             archive.writestr("kernel", np.array(opened(model).layers[0].kernel).tobytes())
         return path.stat().st_size
 
-    assert zipped(applied(source, clusters=4, epochs=0)) < zipped(source[1]) / 3
+    assert zipped(applied(source, clusters=4, epochs=0)) < zipped(source.model) / 3
 
 
 def test_what_is_left_alone_is_told(source):

@@ -10,12 +10,10 @@ from keras import layers
 from strop.core.contracts import Unchanged
 from strop.core.errors import DivergedError, ModelError, ParameterError, SamplesError
 from strop.core.model import Form
-from strop.core.samples import Samples
 from strop.graph.keras_files import opened
 from strop.graph.keras_models import signature_of
-from strop.graph.quiet import quiet
 from strop.passes.distill.student import DistillStudent
-from tests.passes.convert.conftest import Teaching, Workshop
+from tests.taught import Source
 
 
 def net(width=12, outputs=3):
@@ -38,33 +36,16 @@ def drawn(count=320):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A trained model's file, in the workshop where it was made."""
-    model, (x, y) = net(), drawn()
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    model.fit(x, y, epochs=12, verbose=0)
-    workshop = Workshop(tmp_path_factory.mktemp("distillation"))
-    with quiet():
-        return workshop, workshop.keras(model)
+    return Source.of(net(), drawn(), tmp_path_factory.mktemp("distillation"), rate=0.01, epochs=12)
 
 
 def distilled(source, *, labelled=True, count=320, **settings):
-    workshop, model = source
-    x, y = drawn(count)
-    samples = Samples({"image": x}, {"kind": y} if labelled else {})
     chosen = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01, **settings}
-    with quiet():
-        return DistillStudent(**chosen).apply(
-            model, Teaching(workshop.new(), original=model, samples=samples)
-        )
-
-
-def share_right(model):
-    x, y = drawn()
-    return float(np.mean(np.argmax(np.array(opened(model)(x)), -1) == y))
+    return source.taught(DistillStudent(**chosen), source.samples(count, labelled=labelled))
 
 
 def test_a_student_with_half_of_the_products_learns_the_answers(source):
-    _, original = source
+    original = source.model
     taught, at_once = distilled(source), distilled(source, epochs=0)
     for found in (taught, at_once):
         assert found.form is Form.KERAS
@@ -74,7 +55,7 @@ def test_a_student_with_half_of_the_products_learns_the_answers(source):
         assert set(found.facts["channels"]) == {"conv", "other"}
         assert found.facts["left_alone"] == {"kind": "its channels are those of an output"}
         assert json.dumps(dict(found.facts))
-    assert share_right(taught) > max(share_right(at_once), 0.85)
+    assert source.share_right(taught) > max(source.share_right(at_once), 0.85)
     assert taught.facts["taught_by"].endswith("and the original's answers")
 
 
@@ -82,7 +63,7 @@ def test_without_labels_the_original_is_the_teacher(source):
     found = distilled(source, labelled=False, method="features")
     assert found.facts["taught_by"] == "the original's answers and the original's features"
     assert found.facts["compared"] == {"other": "with 'other'"}
-    assert share_right(found) > 0.85
+    assert source.share_right(found) > 0.85
 
 
 def test_the_users_own_student_is_taught(source, tmp_path):
@@ -106,7 +87,7 @@ def test_the_users_own_student_is_taught(source, tmp_path):
     assert [layer.name for layer in opened(found).layers] == [layer.name for layer in student.layers]  # fmt: skip
     assert found.facts["compared"] == {"hidden": "with 'other'"}
     assert "channels" not in found.facts
-    assert share_right(found) > 0.75
+    assert source.share_right(found) > 0.75
     kept = keras.models.load_model(tmp_path / "student.keras").get_weights()
     for was, now in zip(before, kept, strict=True):
         np.testing.assert_array_equal(was, now)

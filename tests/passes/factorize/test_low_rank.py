@@ -18,7 +18,8 @@ from strop.passes.convert.graph_def import Freeze
 from strop.passes.convert.litert import ConvertToLiteRT
 from strop.passes.convert.openvino import ConvertToOpenVINO
 from strop.passes.factorize.low_rank import FactorizeLowRank
-from tests.passes.convert.conftest import Teaching, Workshop
+from tests.passes.convert.conftest import Teaching
+from tests.taught import Source
 
 
 def net():
@@ -41,40 +42,25 @@ def drawn(count=320):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A trained model's file, in the workshop where it was made."""
-    model, (x, y) = net(), drawn()
-    model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
-    model.fit(x, y, epochs=20, verbose=0)
-    workshop = Workshop(tmp_path_factory.mktemp("factorization"))
-    with quiet():
-        return workshop, workshop.keras(model)
+    folder = tmp_path_factory.mktemp("factorization")
+    return Source.of(net(), drawn(), folder, rate=0.003, epochs=20)
 
 
 def factored(source, *, samples=True, **settings):
-    workshop, model = source
-    x, y = drawn()
-    found = Samples({"image": x}, {"kind": y}) if samples else None
     defaults = {"energy": 0.4, "exclude": ("kind",), "epochs": 4, "batch_size": 32}
-    with quiet():
-        return FactorizeLowRank(**{**defaults, **settings}).apply(
-            model, Teaching(workshop.new(), original=model, samples=found)
-        )
-
-
-def share_right(model):
-    x, y = drawn()
-    return float(np.mean(np.argmax(np.array(opened(model)(x)), -1) == y))
+    technique = FactorizeLowRank(**{**defaults, **settings})
+    return source.taught(technique, source.samples() if samples else None)
 
 
 def test_a_smaller_model_learns_the_answers_again(source):
-    _, original = source
+    original = source.model
     taught, at_once = factored(source), factored(source, samples=False, epochs=0)
     for found in (taught, at_once):
         assert found.form is Form.KERAS
         assert list(found.facts["ranks"]) == ["conv", "hidden"]
         assert opened(found).count_params() < 0.6 * opened(original).count_params()
         assert signature_of(opened(found)) == found.signature == original.signature
-    assert share_right(taught) > max(share_right(at_once), 0.9)
+    assert source.share_right(taught) > max(source.share_right(at_once), 0.9)
 
 
 def test_ranks_are_told_and_what_is_left_alone(source):
@@ -132,7 +118,7 @@ class Ranking(Teaching):
 
 
 def test_under_a_budget_those_layers_give_that_the_answers_need_least(source):
-    workshop, model = source
+    workshop, model = source.workshop, source.model
     x, y = drawn(64)
     context = Ranking(workshop.new(), original=model, samples=Samples({"image": x}, {"kind": y}))
     with quiet():
@@ -149,7 +135,7 @@ def test_under_a_budget_those_layers_give_that_the_answers_need_least(source):
 
 
 def test_a_budget_out_of_reach_is_refused(source):
-    workshop, model = source
+    workshop, model = source.workshop, source.model
     context = Ranking(workshop.new(), original=model, samples=Samples({"image": drawn(8)[0]}))
     with quiet(), pytest.raises(ParameterError, match="can't be reached"):
         FactorizeLowRank(macs=0.01, epochs=0).apply(model, context)
@@ -163,7 +149,7 @@ def test_the_same_seed_gives_the_same_model(source):
 
 @pytest.mark.parametrize("kind", ["tucker", "spatial"])
 def test_what_comes_of_it_is_cloned_and_converted_like_any_model(source, kind):
-    workshop, _ = source
+    workshop = source.workshop
     made = factored(source, epochs=0, kind=kind)
     live = opened(made)
     clone = keras.models.clone_model(live)

@@ -12,8 +12,10 @@ from strop.core.samples import Samples
 from strop.graph.keras_files import opened
 from strop.graph.quiet import quiet
 from strop.passes.prune.magnitude import PruneMagnitude
-from strop.train.pruning import Pruning, sparsity_of
+from strop.train.kernels import sparsity_of
+from strop.train.pruning import Pruning
 from tests.passes.convert.conftest import Teaching, Workshop
+from tests.taught import Source
 
 
 def net(*, frozen=False):
@@ -34,29 +36,12 @@ def drawn(count=640):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A trained model's file, in the workshop where it was made."""
-    model, (x, y) = net(), drawn()
-    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
-    model.fit(x, y, epochs=10, verbose=0)
-    workshop = Workshop(tmp_path_factory.mktemp("pruning"))
-    with quiet():
-        return workshop, workshop.keras(model)
+    return Source.of(net(), drawn(), tmp_path_factory.mktemp("pruning"), rate=0.02, epochs=10)
 
 
 def pruned(source, count=640, **settings):
-    workshop, model = source
-    x, y = drawn(count)
-    samples = Samples({"x": x}, {model.signature.output_names[0]: y})
     settings = {"epochs": 4, "batch_size": 32, **settings}
-    with quiet():
-        return PruneMagnitude(**settings).apply(
-            model, Teaching(workshop.new(), original=model, samples=samples)
-        )
-
-
-def share_right(model):
-    x, y = drawn()
-    return float(np.mean(np.argmax(np.array(opened(model)(x)), -1) == y))
+    return source.taught(PruneMagnitude(**settings), source.samples(count))
 
 
 def test_the_share_is_dropped_and_the_answers_are_learnt_again(source):
@@ -67,7 +52,7 @@ def test_the_share_is_dropped_and_the_answers_are_learnt_again(source):
         shares = found.facts["sparsity"]
         assert (256 * shares["first"] + 96 * shares["last"]) / 352 == pytest.approx(0.75)
         assert sparsity_of(opened(found)) == shares
-    assert share_right(taught) > max(share_right(at_once), 0.9)
+    assert source.share_right(taught) > max(source.share_right(at_once), 0.9)
 
 
 def test_with_one_short_epoch_all_is_dropped_too(source):
@@ -130,7 +115,7 @@ def test_without_weights_to_drop_nothing_is_changed(tmp_path):
 
 
 def test_a_training_that_diverges_before_all_is_dropped_fails_the_trial(source):
-    workshop, model = source
+    workshop, model = source.workshop, source.model
     x, y = drawn()
     x[:] = np.nan
     samples = Samples({"x": x}, {model.signature.output_names[0]: y})

@@ -10,7 +10,7 @@ import keras
 
 from strop.compat.tfmot.marks import custom_objects
 from strop.core.errors import ModelError, message
-from strop.train.pruning import layers_of
+from strop.graph.keras_layers import layers_of
 
 
 def copied(model: Any, layer_for: Callable[[Any], Any] | None = None) -> Any:
@@ -60,9 +60,8 @@ def refuse_subclassed(model: Any) -> None:
     Raises:
         ValueError: If it is neither Functional nor Sequential.
     """
-    is_model = isinstance(model, keras.Model)
-    if not is_model or not (
-        isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
+    if not isinstance(model, keras.Model) or not isinstance(
+        model, keras.Sequential | keras.Function
     ):
         kind = type(model).__name__
         raise ValueError(

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import keras
 
 from strop.core.errors import InputError, message
-from strop.train.pruning import Kernel, declared_kernels, layers_of
+from strop.graph.keras_layers import layers_of
+from strop.train.kernels import Kernel, declared_kernels
 
 # The argument of a layer that constrains a kernel, where it is not called after it.
 _ARGUMENTS = {

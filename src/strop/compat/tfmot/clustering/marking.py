@@ -8,11 +8,11 @@ from typing import Any, final
 import keras
 from keras import ops
 
+from strop.compat.tfmot.marked import warn_of_left_alone
 from strop.compat.tfmot.marks import KeepingMark, borne
-from strop.compat.tfmot.sparsity.marking import warn_of_left_alone
 from strop.numerics.clustering import distinct_values
 from strop.train.clustering import SharedValues
-from strop.train.pruning import Kernel
+from strop.train.kernels import Kernel
 
 
 class CentroidInitialization(enum.StrEnum):

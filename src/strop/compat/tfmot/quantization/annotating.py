@@ -9,12 +9,13 @@ from typing import Any
 import keras
 
 from strop.compat.tfmot.copies import copied, refuse_subclassed, remade, uncompiled
+from strop.compat.tfmot.marked import warn_of_left_alone
 from strop.compat.tfmot.marks import custom_objects
 from strop.compat.tfmot.quantization.configured import QuantizeConfig, QuantizeWrapper
 from strop.compat.tfmot.quantization.schemes import QuantizeScheme
-from strop.compat.tfmot.sparsity.marking import warn_of_left_alone
 from strop.core.errors import message
-from strop.train.pruning import layers_of
+from strop.graph.keras_calls import nodes_of
+from strop.graph.keras_layers import layers_of
 from strop.train.quantization import Quantization, quantization_aware
 from strop.train.ranges import FakeQuantize, QuantizedLayer
 
@@ -142,10 +143,9 @@ def _with_configs(model: Any, annotations: Mapping[str, Annotation], configured:
 def _readers_of_inputs(model: Any) -> Iterator[Any]:
     functional = getattr(model, "_functional", None) or model
     inputs = {id(tensor) for tensor in functional.inputs}
-    for nodes in functional._nodes_by_depth.values():
-        for node in nodes:
-            if not node.is_input and any(id(tensor) in inputs for tensor in node.input_tensors):
-                yield node.operation
+    for node in nodes_of(functional):
+        if any(id(tensor) in inputs for tensor in node.input_tensors):
+            yield node.operation
 
 
 def _classes(model: Any) -> dict[str, Any]:

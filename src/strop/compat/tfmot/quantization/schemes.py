@@ -9,10 +9,11 @@ import numpy as np
 from keras import ops
 
 from strop.compat.tfmot.copies import copied
+from strop.compat.tfmot.marked import warn_of_left_alone
 from strop.compat.tfmot.marks import KeepingMark, borne, put, take_off
-from strop.compat.tfmot.sparsity.marking import warn_of_left_alone
+from strop.graph.keras_layers import layers_of
 from strop.train.clustering import SharedValues
-from strop.train.pruning import Kernel, layers_of
+from strop.train.kernels import Kernel
 from strop.train.ranges import QuantizedLayer
 
 

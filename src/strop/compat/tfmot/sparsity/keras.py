@@ -8,14 +8,13 @@ from typing import Any
 
 import keras
 
-from strop.compat.tfmot.copies import copied, refuse_subclassed
-from strop.compat.tfmot.marks import mark_layer, put, take_off
+from strop.compat.tfmot.copies import refuse_subclassed
+from strop.compat.tfmot.marked import marked, scope_of, unmarked
 from strop.compat.tfmot.sparsity.callbacks import PruningSummaries, UpdatePruningStep
-from strop.compat.tfmot.sparsity.marking import PruneLowMagnitude, warn_of_unknown
+from strop.compat.tfmot.sparsity.marking import PruneLowMagnitude
 from strop.compat.tfmot.sparsity.policies import (
     PruneForLatencyOnXNNPack,
     PruningPolicy,
-    plain_layers,
 )
 from strop.compat.tfmot.sparsity.schedules import (
     ConstantSparsity,
@@ -89,20 +88,12 @@ def prune_low_magnitude(
             **of_mark,
         )
 
-    make(None)  # what can't be is refused before anything is copied
-    if isinstance(to_prune, list):
-        return [mark_layer(layer, make, PruneLowMagnitude) for layer in to_prune]
-    if not isinstance(to_prune, keras.Model):
-        return mark_layer(to_prune, make, PruneLowMagnitude, **kwargs)
+    if pruning_policy is None or not isinstance(to_prune, keras.Model):
+        return marked(to_prune, make, PruneLowMagnitude, doing="pruned", **kwargs)
     refuse_subclassed(to_prune)
-    if pruning_policy is not None:
-        pruning_policy.ensure_model_supports_pruning(to_prune)
-    made = copied(to_prune)
-    for layer in plain_layers(made):
-        if pruning_policy is None or pruning_policy.allow_pruning(layer):
-            put(layer, make, PruneLowMagnitude)
-    warn_of_unknown(made)
-    return made
+    pruning_policy.ensure_model_supports_pruning(to_prune)
+    allow = pruning_policy.allow_pruning
+    return marked(to_prune, make, PruneLowMagnitude, doing="pruned", is_meant=allow)
 
 
 def prune_scope() -> Any:
@@ -112,7 +103,7 @@ def prune_scope() -> Any:
         >>> with prune_scope():                                   # doctest: +SKIP
         ...     model = keras.models.load_model("halfway.keras")
     """
-    return keras.saving.custom_object_scope({PruneLowMagnitude.__name__: PruneLowMagnitude})
+    return scope_of(PruneLowMagnitude)
 
 
 def strip_pruning(model: Any) -> Any:
@@ -122,6 +113,4 @@ def strip_pruning(model: Any) -> Any:
         ValueError: If it is no Sequential or Functional model.
         ModelError: If one of its layers can't be copied.
     """
-    made = copied(model)
-    take_off(made, PruneLowMagnitude)
-    return made
+    return unmarked(model, PruneLowMagnitude)

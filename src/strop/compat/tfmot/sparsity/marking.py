@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import keras
 
+from strop.compat.tfmot.marked import warn_of_left_alone
 from strop.compat.tfmot.marks import Mark, borne, find
 from strop.compat.tfmot.sparsity.patterns import pattern_of
 from strop.compat.tfmot.sparsity.schedules import (
@@ -17,7 +17,7 @@ from strop.compat.tfmot.sparsity.schedules import (
     steps_of,
 )
 from strop.core.errors import InputError, message
-from strop.train.pruning import Pruning, kernels_of
+from strop.train.pruning import Pruning
 
 
 @final
@@ -115,19 +115,6 @@ def prunings_of(model: Any) -> list[tuple[PruneLowMagnitude, Pruning]]:
         reasons = {k: v for _, hook in found.values() for k, v in hook.left_alone.items()}
         warn_of_left_alone(reasons or {v.path: "it is not pruned" for v in misfits})
     return list(found.values())
-
-
-def warn_of_left_alone(left_alone: Mapping[str, str], doing: str = "pruned") -> None:
-    """Say which layers are not treated, and why."""
-    if left_alone:
-        lines = "".join(f"\n  {name}: {reason}" for name, reason in left_alone.items())
-        warnings.warn(f"these layers are not {doing}:{lines}", stacklevel=3)
-
-
-def warn_of_unknown(model: Any, doing: str = "pruned") -> None:
-    """Say which layers of a built model are of classes whose kernels are not known, or frozen."""
-    if model.built:
-        warn_of_left_alone(kernels_of(model)[1], doing)
 
 
 def _schedule_of(given: PruningSchedule | Mapping[str, Any]) -> PruningSchedule:

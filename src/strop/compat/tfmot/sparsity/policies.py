@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from strop.compat.tfmot.copies import refuse_subclassed
 from strop.core.errors import message
+from strop.graph.keras_calls import nodes_of
 
 Conv2D, DepthwiseConv2D = keras.layers.Conv2D, keras.layers.DepthwiseConv2D
 _FUNCTIONS = ("elu", "leaky_relu", "relu", "relu6", "sigmoid")
@@ -75,33 +76,17 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
         _refuse_unsupported(starts, ends, links)
 
 
-def plain_layers(model: Any) -> Iterator[Any]:
-    """Yield the layers of a model and of models within it, each once, and not what is within them."""
-    seen: set[int] = set()
-    waiting = [model]
-    while waiting:
-        layer = waiting.pop(0)
-        if id(layer) in seen:
-            continue
-        seen.add(id(layer))
-        if isinstance(layer, keras.Model):
-            waiting = [*layer.layers, *waiting]
-        else:
-            yield layer
-
-
 class _Links:
     """Which operations of a model read what others give."""
 
     def __init__(self, functional: Any) -> None:
         self._readers: dict[int, list[Any]] = {}
         self._sources: dict[int, list[Any]] = {}
-        for nodes in functional._nodes_by_depth.values():
-            for node in nodes:
-                sources = [t._keras_history.operation for t in node.input_tensors]
-                self._sources.setdefault(id(node.operation), []).extend(sources)
-                for source in sources:
-                    self._readers.setdefault(id(source), []).append(node.operation)
+        for node in nodes_of(functional):
+            sources = [t._keras_history.operation for t in node.input_tensors]
+            self._sources.setdefault(id(node.operation), []).extend(sources)
+            for source in sources:
+                self._readers.setdefault(id(source), []).append(node.operation)
         self.inputs = [t._keras_history.operation for t in functional.inputs]
         self.outputs = [t._keras_history.operation for t in functional.outputs]
 

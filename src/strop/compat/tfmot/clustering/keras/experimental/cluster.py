@@ -12,11 +12,9 @@ from strop.compat.tfmot.clustering.marking import (
     ClusterWeights,
     cluster_now,
 )
-from strop.compat.tfmot.copies import copied
-from strop.compat.tfmot.marks import mark_layer, put, take_off
-from strop.compat.tfmot.sparsity.marking import warn_of_unknown
-from strop.compat.tfmot.sparsity.policies import plain_layers
+from strop.compat.tfmot.marked import marked, scope_of, unmarked
 from strop.core.errors import message
+from strop.graph.keras_layers import plain_layers
 
 
 class ClusterableLayer(abc.ABC):
@@ -65,26 +63,17 @@ def cluster_weights(
             **of_mark,
         )
 
-    make(None)  # what can't be is refused before anything is copied
-    if not isinstance(to_cluster, keras.Model):
-        layers = to_cluster if isinstance(to_cluster, list) else [to_cluster]
-        for layer in layers:
-            _refuse_own_algorithm(layer)
-            mark_layer(layer, make, ClusterWeights, **kwargs)
-            cluster_now(layer)
-        return to_cluster
-    made = copied(to_cluster)
-    for layer in plain_layers(made):
+    for layer in _layers_in(to_cluster):
         _refuse_own_algorithm(layer)
-        put(layer, make, ClusterWeights)
-    warn_of_unknown(made, "clustered")
-    cluster_now(made)
+    made = marked(to_cluster, make, ClusterWeights, doing="clustered", **kwargs)
+    for part in made if isinstance(made, list) else [made]:
+        cluster_now(part)
     return made
 
 
 def cluster_scope() -> Any:
     """Return a scope in which models that are being clustered can be loaded."""
-    return keras.saving.custom_object_scope({ClusterWeights.__name__: ClusterWeights})
+    return scope_of(ClusterWeights)
 
 
 def strip_clustering(model: Any) -> Any:
@@ -94,10 +83,14 @@ def strip_clustering(model: Any) -> Any:
         ValueError: If it is no Sequential or Functional model.
         ModelError: If one of its layers can't be copied.
     """
-    made = copied(model)
-    cluster_now(made, only_apart=True)  # whatever averaged or restored the weights last
-    take_off(made, ClusterWeights)
-    return made
+    # Whatever averaged or restored the weights last may have set them apart.
+    return unmarked(model, ClusterWeights, lambda made: cluster_now(made, only_apart=True))
+
+
+def _layers_in(given: Any) -> list[Any]:
+    if isinstance(given, keras.Model):
+        return list(plain_layers(given))
+    return given if isinstance(given, list) else [given]
 
 
 def _refuse_own_algorithm(layer: Any) -> None:
