@@ -11,16 +11,14 @@ from strop.core.errors import ModelError, ParameterError, UnknownNameError
 from strop.core.samples import Samples
 from strop.graph.keras_files import load
 from strop.graph.keras_models import signature_of
-from strop.train.distillation import (
+from strop.train.distillation import Distillation, distill
+from strop.train.fine_tuning import FineTuning, answers_of, fine_tune
+from strop.train.hints import (
+    METHODS,
     AttentionDistillation,
-    Distillation,
     RelationalDistillation,
-    distill,
 )
-from strop.train.fine_tuning import answers_of
 from strop.train.losses import Kind, distillation_loss
-
-METHODS = ("logits", "features", "attention", "relational")
 
 
 def net(width=12, *, seed=1, compiled=False, outputs=3, name="image"):
@@ -114,7 +112,7 @@ def test_what_projects_features_is_no_part_of_the_student(teacher):
     student = net(6, seed=3)
     count = student.count_params()
     found = taught(student, teacher, method="features", epochs=2)
-    assert found.matched == (("second", "second"),)
+    assert found.compared == (("second", "second"),)
     assert student.count_params() == count
     assert [layer.name for layer in student.layers] == [layer.name for layer in teacher.layers]
 
@@ -168,21 +166,50 @@ def test_images_can_be_changed_at_each_step(teacher, method):
     assert share_right(student) > 0.8
 
 
+def test_what_has_all_of_the_originals_layers_is_taught_all_that_activations_within_give(teacher):
+    """Fine-tuning, as of a pruned network: its features come back to the original's."""
+    changed = a_little_off(teacher)
+    x, _ = drawn()
+    view = keras.Model(changed.inputs, changed.get_layer("second").output)
+    original = keras.Model(teacher.inputs, teacher.get_layer("second").output)
+    wanted, before = original.predict(x, verbose=0), view.predict(x, verbose=0)
+
+    found = fine_tune(
+        changed, samples(labelled=False), signature_of(teacher),
+        FineTuning(epochs=30, learning_rate=0.003, method="features", weight=10.0), teacher=teacher,
+    )  # fmt: skip
+
+    assert found.compared == (("first", "first"), ("second", "second"))
+    assert found.taught_by == "the original's answers and the original's features"
+    after = view.predict(x, verbose=0)
+    assert np.square(after - wanted).mean() < 0.1 * np.square(before - wanted).mean()
+
+
+def a_little_off(model):
+    """Return a model of its layers whose weights are a little off."""
+    copy = keras.models.clone_model(model)
+    noise = np.random.default_rng(0)
+    copy.set_weights(
+        [w + noise.normal(0, 0.1, w.shape).astype("float32") for w in model.get_weights()]
+    )
+    return copy
+
+
 def test_attention_is_taught_at_the_last_maps_of_each_size(teacher):
     found = taught(net(6, seed=3), teacher, method="attention", epochs=1)
-    assert found.matched == (("first", "first"), ("second", "second"))
+    assert found.compared == (("first", "first"), ("second", "second"))
 
 
 def test_relations_are_taught_where_the_last_layer_reads(teacher):
     found = taught(net(6, seed=3), teacher, method="relational", epochs=1)
-    assert found.matched == (("pooled", "pooled"),)
+    assert found.compared == (("pooled", "pooled"),)
 
 
 def test_layers_can_be_named(teacher):
     found = taught(
         net(6, seed=3), teacher, method="attention", layers=(("smaller", "second"),), epochs=1
     )
-    assert found.matched == (("smaller", "second"),)
+    assert found.compared == (("smaller", "second"),)
 
 
 def test_training_that_diverges_keeps_the_best_weights(teacher):
@@ -242,7 +269,7 @@ def test_a_student_without_maps_is_taught_before_its_last_layer(teacher):
         ]
     )
     found = taught(student, teacher, method="features", epochs=1)
-    assert found.matched == (("hidden", "pooled"),)
+    assert found.compared == (("hidden", "pooled"),)
     with pytest.raises(ParameterError, match="maps of the same size"):
         taught(student, teacher, method="attention")
 

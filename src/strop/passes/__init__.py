@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from strop.train.fine_tuning import FineTuned
 
 AUGMENTATIONS = ("flip", "shift", "mix")
-"""What `strop.train.augmentation` does to images; told here without a framework."""
+"""What `strop.train.augmentation` does to samples; told here without a framework."""
+METHODS = ("logits", "features", "attention", "relational")
+"""What `strop.train.hints` has the original teach; told here without a framework."""
 _USUAL_RATE = 0.001
 _ENOUGH = 0.5  # of what quality may drop
 _AGAINST_DIVERGING = "A smaller learning rate, or asking for less at once, may do."
@@ -51,6 +53,15 @@ class TaughtPass(Pass):
         (),
         doc="how samples are changed at each step: 'flip' mirrors images left to right, 'shift' moves them by up to an "
         "eighth, 'mix' blends each sample with another one",
+    )
+    method: str = parameter(
+        "logits",
+        choices=METHODS,
+        doc="what the original teaches: its answers alone ('logits'), or also what its layers within give ('features'), "
+        "where they are active ('attention'), or how they tell samples apart ('relational')",
+    )
+    weight: float = parameter(
+        1.0, low=0.0, doc="what the layers within count, the answers counting 1"
     )
     exclude: tuple[str, ...] = parameter(
         (), doc="layers to leave alone: names, names of classes, or functions as 'module:name'"
@@ -104,6 +115,8 @@ class TaughtPass(Pass):
             self.learning_rate or None,
             self.teacher_share,
             augment=self.augment,
+            method=self.method,
+            weight=self.weight,
         )
         tuned = fine_tune(
             live, context.training, model.signature, settings,
@@ -135,12 +148,15 @@ class TaughtPass(Pass):
         Raises:
             DivergedError: If training diverged before there were any weights to keep.
         """
+        told: dict[str, Any] = {"taught_by": tuned.taught_by}
+        if tuned.compared:
+            told["compared"] = {ours: f"with '{theirs}'" for ours, theirs in tuned.compared}
         if not tuned.has_diverged:
-            return {"taught_by": tuned.taught_by}
+            return told
         text = f"training diverged: its loss was no number after {len(tuned.losses)} epochs."
         if tuned.best is None:
             raise DivergedError(message(text, _AGAINST_DIVERGING, next_step=self._slower))
-        return {"taught_by": tuned.taught_by, "diverged": f"{text} {_AGAINST_DIVERGING}"}
+        return {**told, "diverged": f"{text} {_AGAINST_DIVERGING}"}
 
     @property
     def _slower(self) -> str:

@@ -1,52 +1,36 @@
 """Knowledge distillation: a student taught by what a larger model answers, and by what goes on within it.
 
-What is taught of the layers within stands on `keras.distillation`: each of the losses here is a `DistillationLoss` that
-`keras.distillation.Distiller` takes too. The training is our own, the one that fine-tuning has: the `Distiller` runs the
+The training is our own, the one that fine-tuning has, and not that of `keras.distillation.Distiller`, which runs the
 student twice a step, as if in training when it is being validated too, asks the teacher for its answers anew in each
-epoch, and leaves the teacher frozen. Answers are compared by `strop.train.losses.distillation_loss`, which probabilities
-can be given too; it is what `keras.distillation.LogitsDistillation` computes with ``loss=keras.losses.KLDivergence()``.
+epoch, and leaves the teacher frozen. What layers within give is compared by the losses of
+`strop.train.hints`, answers by `strop.train.losses.distillation_loss`, which probabilities can be given too; it is what `keras.distillation.LogitsDistillation` computes with ``loss=keras.losses.KLDivergence()``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import keras
-from keras import ops
 
-from strop.core.errors import ModelError, ParameterError, UnknownNameError, message
+from strop.core.errors import ModelError, ParameterError, message
 from strop.core.samples import Samples
 from strop.core.signature import Signature, TensorSpec
-from strop.graph.keras_calls import functional_of, nodes_of
-from strop.graph.keras_models import arranged, signature_of
+from strop.graph.keras_models import signature_of
 from strop.train.fine_tuning import (
-    Augmented,
     FineTuned,
     FineTuning,
-    Lessons,
     Report,
     Taught,
     augmented_by,
+    hints_by,
     lessons_of,
     teach,
 )
-
-LOGITS, FEATURES, ATTENTION, RELATIONAL = METHODS = (
-    "logits",
-    "features",
-    "attention",
-    "relational",
-)
-_LEAST = 1e-12  # of what is divided by, or has its root taken
-_SAYS_WHAT = {
-    FEATURES: "the original's features",
-    ATTENTION: "the original's attention maps",
-    RELATIONAL: "how the original tells samples apart",
-}
-_ANGLES = 2.0
+from strop.train.hints import mistakes
+from strop.train.losses import TEMPERATURE
 
 
 @dataclass(frozen=True)
@@ -56,33 +40,12 @@ class Distillation(FineTuning):
     Attributes:
         epochs: How often all samples are gone through, at most.
         teacher_share: Of the loss of the answers where there are targets too, as in `FineTuning`.
-        method: What is taught: ``logits``: the answers alone; with the others, beside the answers, layers within.
-            ``features``: what they give, after a projection where the student's have another width; ``attention``:
-            where in it they are active; ``relational``: how far samples lie apart there, and at what angles.
         temperature: Of the answers about classes, above 0; see `strop.train.losses.distillation_loss`.
-        weight: What the layers within count, the answers counting 1.
-        layers: Pairs of the student's and the teacher's layers, by name. None for the last ones that give maps of one
-            size (``features``: of the last size; ``attention``: of each size that both have), or what the last layers
-            with weights are given (``relational``, and where there are no maps).
     """
 
     epochs: int = 30
     teacher_share: float = 0.9
-    method: str = LOGITS
-    temperature: float = 2.0
-    weight: float = 1.0
-    layers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Distilled(FineTuned):
-    """What became of a student.
-
-    Attributes:
-        matched: The pairs of the student's and the teacher's layers that were compared.
-    """
-
-    matched: tuple[tuple[str, str], ...]
+    temperature: float = TEMPERATURE
 
 
 def distill(
@@ -98,7 +61,7 @@ def distill(
     backup: Path | None = None,
     seed: int = 0,
     report: Report = lambda fraction, note: None,
-) -> Distilled:
+) -> FineTuned:
     """Teach `student`, in place, by a teacher; it ends with the weights that did best on what was held out.
 
     Without targets the teacher's answers are all that there is to be learnt; they are asked for once. What its layers
@@ -134,20 +97,16 @@ def distill(
     keras.utils.set_random_seed(seed)
     if compiled is None:
         compiled = student if getattr(student, "compiled", False) else teacher
-    hints = _hints(student, teacher, settings)
+    hints = hints_by(teacher, student, settings)
     lessons = lessons_of(
         student, samples, signature, settings,
         teacher=teacher, compiled=compiled, temperature=settings.temperature,
     )  # fmt: skip
-    lesson = (student, signature, lessons, augmented_by(teacher, signature, settings, seed))
-    taught = _Student(*lesson, hints) if hints else Taught(*lesson)
-    tuned = teach(
-        taught, settings,
+    augmented = augmented_by(teacher, signature, settings, seed)
+    return teach(
+        Taught(student, signature, lessons, augmented, hints), settings,
         compiled=compiled, callbacks=callbacks, is_enough=is_enough, backup=backup, report=report,
     )  # fmt: skip
-    words = [tuned.taught_by, *([_SAYS_WHAT[settings.method]] if hints else [])]
-    pairs = hints.pairs if hints else ()
-    return Distilled(tuned.losses, tuned.best, " and ".join(words), tuned.has_diverged, pairs)
 
 
 def refuse_other_signature(student: Any, signature: Signature) -> None:
@@ -193,384 +152,8 @@ def _fits(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
 
 
 def _refuse_settings(settings: Distillation) -> None:
-    found = []
-    if settings.method not in METHODS:
-        known = ", ".join(map(repr, METHODS))
-        found.append(f"method must be one of {known}, not {settings.method!r}")
+    found = mistakes(settings.method, settings.weight, settings.layers)
     if not settings.temperature > 0:
         found.append(f"temperature must be above 0, not {settings.temperature!r}")
-    if not settings.weight >= 0:
-        found.append(f"weight must be at least 0, not {settings.weight!r}")
-    if settings.layers and settings.method == LOGITS:
-        found.append("layers are compared by the methods features, attention and relational")
     if found:
         raise ParameterError("\n".join(found))
-
-
-@final
-@keras.saving.register_keras_serializable(package="strop")
-class AttentionDistillation(keras.distillation.FeatureDistillation):  # type: ignore[misc]
-    """The squared distance between the attention maps of a student's and a teacher's layer.
-
-    A map is the sum of squares over the channels at each place, ``Q = Σ_c |A_c|²``, as a vector of length one; so the
-    widths may differ. The loss is ``Σ_p (Q_S/‖Q_S‖ − Q_T/‖Q_T‖)²``, from 0 to 2, on average over the samples.
-
-    References:
-        Zagoruyko and Komodakis, *Paying More Attention to Attention*, ICLR 2017 (arXiv:1612.03928), section 3.1.
-    """
-
-    def __init__(
-        self, teacher_layer_name: str | None = None, student_layer_name: str | None = None
-    ) -> None:
-        super().__init__("mse", teacher_layer_name, student_layer_name)
-
-    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
-        """Return the loss for features with their channels last, of any places."""
-        apart = _attention(student_outputs) - _attention(teacher_outputs)
-        return ops.mean(ops.sum(ops.square(apart), axis=-1))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` takes."""
-        return _names_in(self)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> AttentionDistillation:
-        """Return the loss that `get_config` wrote down."""
-        return cls(**config)
-
-
-@final
-@keras.saving.register_keras_serializable(package="strop")
-class RelationalDistillation(keras.distillation.FeatureDistillation):  # type: ignore[misc]
-    """How differently the samples of a batch lie to each other in a student's and in a teacher's layer.
-
-    With t_i what a layer gives for sample i, compared are all distances ``‖t_i − t_j‖``, in units of their mean, and the
-    cosines of the angles between ``t_i − t_j`` and ``t_k − t_j``, each by Huber's loss; so the widths may differ.
-
-    References:
-        Park, Kim, Lu and Cho, *Relational Knowledge Distillation*, CVPR 2019 (arXiv:1904.05068), section 3.2.
-    """
-
-    def __init__(
-        self,
-        teacher_layer_name: str | None = None,
-        student_layer_name: str | None = None,
-        angle_weight: float = _ANGLES,
-    ) -> None:
-        """Set up.
-
-        Args:
-            teacher_layer_name: The teacher's layer; None for its answer.
-            student_layer_name: The student's layer; None for its answer.
-            angle_weight: What the angles count, the distances counting 1.
-        """
-        super().__init__("huber", teacher_layer_name, student_layer_name)
-        self.angle_weight = angle_weight
-
-    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
-        """Return the loss for features of any shapes, samples first."""
-        pairs = [_relations(outputs) for outputs in (teacher_outputs, student_outputs)]
-        distances, angles = zip(*pairs, strict=True)
-        return _huber(*distances) + self.angle_weight * _huber(*angles)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` takes."""
-        return {**_names_in(self), "angle_weight": self.angle_weight}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> RelationalDistillation:
-        """Return the loss that `get_config` wrote down."""
-        return cls(**config)
-
-
-def _names_in(loss: Any) -> dict[str, Any]:
-    return {name: getattr(loss, name) for name in ("teacher_layer_name", "student_layer_name")}
-
-
-def _attention(features: Any) -> Any:
-    """Return the attention map of each sample as a vector of length one."""
-    squares = ops.sum(ops.square(ops.cast(features, "float32")), axis=-1)
-    flat = ops.reshape(squares, (ops.shape(squares)[0], -1))
-    return flat / ops.sqrt(ops.sum(ops.square(flat), axis=-1, keepdims=True) + _LEAST)
-
-
-def _relations(features: Any) -> tuple[Any, Any]:
-    """Return the distances between samples, in units of their mean, and the cosines of the angles at each of them."""
-    flat = ops.reshape(ops.cast(features, "float32"), (ops.shape(features)[0], -1))
-    apart = flat[None, :, :] - flat[:, None, :]
-    squared = ops.sum(ops.square(apart), axis=-1)
-    # The root has no gradient at 0, where a sample is compared with itself.
-    is_apart = squared > _LEAST
-    distances = ops.sqrt(ops.where(is_apart, squared, 1.0)) * ops.cast(is_apart, "float32")
-    count = ops.maximum(ops.sum(ops.cast(is_apart, "float32")), 1.0)
-    mean = ops.sum(distances) / count
-    directions = apart / ops.where(is_apart, distances, 1.0)[:, :, None]
-    cosines = ops.matmul(directions, ops.transpose(directions, (0, 2, 1)))
-    return distances / ops.maximum(mean, _LEAST), cosines
-
-
-def _huber(wanted: Any, given: Any) -> Any:
-    return ops.mean(keras.losses.huber(wanted, given))
-
-
-def _error_over_variance(wanted: Any, given: Any) -> Any:
-    """Return the squared error of features in units of the teacher's variance, so that no layer is louder than others."""
-    return ops.mean(ops.square(wanted - given)) / (ops.var(wanted) + _LEAST)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What a layer of a model gives.
-
-    Attributes:
-        name: The layer's.
-        tensor: The symbolic tensor.
-    """
-
-    name: str
-    tensor: Any
-
-    @property
-    def sizes(self) -> tuple[int | None, ...]:
-        """The sizes of a map, without samples and channels; none where it is no map."""
-        return tuple(self.tensor.shape[1:-1])
-
-
-@dataclass(frozen=True)
-class _Hints:
-    """What is taught of the layers within.
-
-    A plain value, so that Keras takes the teacher for no part of what is trained.
-
-    Attributes:
-        pairs: The layers compared, the student's first.
-        losses: One for each pair.
-        student: A `keras.Model` that gives the student's answers, and then what its layers do.
-        teacher: A `keras.Model` that gives what the teacher's layers do.
-        of: The teacher, which says how it is called.
-        widths: The channels to project what the student's layers give to; None where it stays.
-        weight: What this counts beside the answers.
-    """
-
-    pairs: tuple[tuple[str, str], ...]
-    losses: tuple[Any, ...]
-    student: Any
-    teacher: Any
-    of: Any
-    widths: tuple[int | None, ...]
-    weight: float
-
-    def wanted(self, tensors: Sequence[Any], signature: Signature) -> list[Any]:
-        """Return what the teacher's layers give for a batch in the signature's order."""
-        given = self.teacher(arranged(self.of, tensors, signature), training=False)
-        # Keras gives a list of one as what is in it.
-        return [ops.stop_gradient(tensor) for tensor in keras.tree.flatten(given)]
-
-
-class _Student(Taught):
-    """A student under its lessons and hints. What projects its features is learnt with it, and is no part of it."""
-
-    def __init__(
-        self,
-        student: Any,
-        signature: Signature,
-        lessons: Lessons,
-        augmented: Augmented | None,
-        hints: _Hints,
-    ) -> None:
-        super().__init__(student, signature, lessons, augmented)
-        self.hints = hints
-        self.projections = [
-            # On its last axis it is a convolution of one place, too.
-            keras.layers.Dense(width, name=f"projection_{number}")
-            if width
-            else keras.layers.Identity()
-            for number, width in enumerate(hints.widths)
-        ]
-
-    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
-        """Return what `Taught` does, the features that are compared, and in training the teacher's (``wanted``)."""
-        tensors, told = self.batch(inputs, training=training)
-        given = arranged(self.student, tensors, self.signature)
-        found = list(self.hints.student(given, training=training))
-        count = len(self.signature.outputs)
-        features = [p(f) for p, f in zip(self.projections, found[count:], strict=True)]
-        told |= {"outputs": found[:count], "features": features}
-        if training:
-            told["wanted"] = self.hints.wanted(tensors, self.signature)
-        return told
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """Return the loss; on what is held out that of the answers alone, by which weights are chosen."""
-        answered = super().compute_loss(x, y, y_pred, sample_weight, training)
-        if not training:
-            return answered
-        losses = [
-            loss.compute_loss(ops.cast(of_teacher, of_student.dtype), of_student)
-            for loss, of_teacher, of_student in zip(
-                self.hints.losses, y_pred["wanted"], y_pred["features"], strict=True
-            )
-        ]
-        return answered + self.hints.weight * sum(losses) / len(losses)
-
-
-def _hints(student: Any, teacher: Any, settings: Distillation) -> _Hints | None:
-    """Return what is taught of the layers within; None where it is the answers alone."""
-    if settings.method == LOGITS:
-        return None
-    own, other = (_graph_of(model, settings.method) for model in (student, teacher))
-    if settings.layers:
-        pairs = [(_named(own, ours), _named(other, theirs)) for ours, theirs in settings.layers]
-    else:
-        pairs = _matched(own, other, settings.method)
-    for pair in pairs:
-        _refuse_pair(*pair, settings.method)
-    names = tuple((ours.name, theirs.name) for ours, theirs in pairs)
-    is_projected = settings.method == FEATURES
-    return _Hints(
-        names,
-        tuple(_loss(settings.method, *pair) for pair in names),
-        _giving(own, [ours.tensor for ours, _ in pairs], answers=True),
-        _giving(other, [theirs.tensor for _, theirs in pairs]),
-        teacher,
-        tuple(
-            theirs.tensor.shape[-1]
-            if is_projected and theirs.tensor.shape[-1] != ours.tensor.shape[-1]
-            else None
-            for ours, theirs in pairs
-        ),
-        settings.weight,
-    )
-
-
-def _loss(method: str, student_layer: str, teacher_layer: str) -> Any:
-    if method == ATTENTION:
-        return AttentionDistillation(teacher_layer, student_layer)
-    if method == RELATIONAL:
-        return RelationalDistillation(teacher_layer, student_layer)
-    return keras.distillation.FeatureDistillation(
-        _error_over_variance, teacher_layer, student_layer
-    )
-
-
-def _giving(graph: Any, features: Sequence[Any], *, answers: bool = False) -> Any:
-    """Return a model of the same layers that gives features; after its answers, where these are wanted too."""
-    own = keras.tree.flatten(graph._outputs_struct) if answers else []
-    return keras.Model(graph._inputs_struct, [*own, *features], name="features")
-
-
-def _graph_of(model: Any, method: str) -> Any:
-    graph = functional_of(model)
-    if graph is None:
-        raise ParameterError(
-            message(
-                f"what goes on within the model '{model.name}' can't be seen: its layers are called by code of its "
-                f"own class, {type(model).__name__}.",
-                f"The method '{method}' takes Functional and Sequential models; by its answers any can be taught.",
-                next_step="method = 'logits'",
-            )
-        )
-    return graph
-
-
-def _places(graph: Any) -> list[_Place]:
-    """Return what the layers give that a model itself calls, in the order of work."""
-    return [
-        _Place(node.operation.name, node.outputs[0])
-        for node in nodes_of(graph)
-        if len(node.outputs) == 1
-    ]
-
-
-def _named(graph: Any, name: str) -> _Place:
-    found = {place.name: place for place in _places(graph)}
-    if name not in found:
-        raise UnknownNameError(f"layer in '{graph.name}'", name, found)
-    return found[name]
-
-
-def _matched(student: Any, teacher: Any, method: str) -> list[tuple[_Place, _Place]]:
-    """Return the layers to compare where nobody names them."""
-    if method == RELATIONAL:
-        return [(_before_last(student), _before_last(teacher))]
-    ours, theirs = _last_of_each_size(student), _last_of_each_size(teacher)
-    common = [(ours[sizes], theirs[sizes]) for sizes in ours if sizes in theirs]
-    if common:
-        return common if method == ATTENTION else common[-1:]
-    if method == FEATURES:
-        return [(_before_last(student), _before_last(teacher))]
-    raise ParameterError(
-        message(
-            "no layers of the student and of its teacher give maps of the same size, of which attention is taken.",
-            "Name pairs of layers, or take another method.",
-            next_step="method = 'relational'",
-        )
-    )
-
-
-def _last_of_each_size(graph: Any) -> dict[tuple[int | None, ...], _Place]:
-    """Return the last of the maps of each size, in the order of work, but for those that make the answers."""
-    _, behind = _head(graph)
-    return {
-        place.sizes: place
-        for place in _places(graph)
-        if id(place.tensor) not in behind and place.sizes and set(place.sizes) != {1}
-    }
-
-
-def _before_last(graph: Any) -> _Place:
-    """Return what the last layer with weights is given, on the way to the first answer."""
-    place, _ = _head(graph)
-    if place is None:
-        raise ParameterError(
-            message(
-                f"the model '{graph.name}' has but one layer with weights, so that there is nothing within to compare.",
-                "By its answers it can be taught.",
-                next_step="method = 'logits'",
-            )
-        )
-    return place
-
-
-def _head(graph: Any) -> tuple[_Place | None, set[int]]:
-    """Return what the last layer with weights is given, and the `id` of what it and all behind it give."""
-    makers = {id(node.outputs[0]): node for node in nodes_of(graph) if len(node.outputs) == 1}
-    behind: set[int] = set()
-    tensor, is_last = graph.outputs[0], False
-    while not is_last and id(tensor) in makers:
-        node = makers[id(tensor)]
-        behind.add(id(tensor))
-        is_last = bool(getattr(node.operation, "weights", None)) or len(node.input_tensors) != 1
-        tensor = node.input_tensors[0]
-    found = makers.get(id(tensor))
-    return (_Place(found.operation.name, tensor) if found else None), behind
-
-
-def _refuse_pair(ours: _Place, theirs: _Place, method: str) -> None:
-    if method == RELATIONAL:
-        return
-    if method == ATTENTION and not (ours.sizes and theirs.sizes):
-        flat = ours if not ours.sizes else theirs
-        raise ParameterError(f"the layer '{flat.name}' gives no maps, of which attention is taken")
-    known = [
-        pair for pair in zip(ours.sizes, theirs.sizes, strict=False) if None not in pair
-    ]  # fmt: skip
-    if len(ours.sizes) != len(theirs.sizes) or any(one != other for one, other in known):
-        raise ParameterError(
-            message(
-                f"what the student's layer '{ours.name}' gives has the sizes {_spelled(ours)}, and what the teacher's "
-                f"'{theirs.name}' gives has {_spelled(theirs)}.",
-                "Only channels may be more or fewer; the method 'relational' takes any sizes.",
-            )
-        )
-
-
-def _spelled(place: _Place) -> str:
-    return " x ".join("?" if size is None else str(size) for size in place.sizes) or "of a vector"

@@ -19,6 +19,7 @@ from strop.core.samples import Samples
 from strop.core.signature import Signature
 from strop.graph.keras_models import arranged, outputs_of
 from strop.train.augmentation import Augmentation, augmentation
+from strop.train.hints import LOGITS, Hints, hints_of
 from strop.train.losses import (
     TEMPERATURE,
     Kind,
@@ -50,8 +51,14 @@ class FineTuning:
             compiled with, as it is, or else 0.001 in Adam.
         teacher_share: Of the loss where there are targets too; without them the teacher's is all of it.
         patience: Epochs without a better loss on what was held out, after which it ends.
-        augment: How images are changed at each step, as in `strop.train.augmentation`; the teacher then answers at each
+        augment: How samples are changed at each step, as in `strop.train.augmentation`; the teacher then answers at each
             step too.
+        method: What the teacher teaches: ``logits``: its answers alone; with the others, beside these, what layers
+            within give (``features``), where they are active (``attention``), or how they tell samples apart
+            (``relational``); see `strop.train.hints`. The teacher's layers are computed at each step then.
+        weight: What the layers within count, the answers counting 1.
+        layers: Pairs of the model's and the teacher's layers, by name; None for those that `strop.train.hints.hints_of`
+            finds.
     """
 
     epochs: int = 5
@@ -60,6 +67,9 @@ class FineTuning:
     teacher_share: float = 0.5
     patience: int = 5
     augment: tuple[str, ...] = ()
+    method: str = LOGITS
+    weight: float = 1.0
+    layers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,12 +81,14 @@ class FineTuned:
         best: The epoch (from 0) whose weights the model has; None where none was kept.
         taught_by: What the loss was made of, in words.
         has_diverged: Whether it ended because the loss was no number any more.
+        compared: The pairs of the model's and the teacher's layers that were compared.
     """
 
     losses: tuple[float, ...]
     best: int | None
     taught_by: str
     has_diverged: bool
+    compared: tuple[tuple[str, str], ...] = ()
 
 
 def fine_tune(
@@ -116,12 +128,15 @@ def fine_tune(
 
     Raises:
         SamplesError: If there is nothing to be taught by, or there are too few samples.
+        ParameterError: If layers can't be compared as the settings say.
     """
     keras.utils.set_random_seed(seed)
     compiled = model if compiled is None else compiled
+    hints = hints_by(teacher, model, settings)
     lessons = lessons_of(model, samples, signature, settings, teacher=teacher, compiled=compiled)
+    augmented = augmented_by(teacher, signature, settings, seed)
     return teach(
-        Taught(model, signature, lessons, augmented_by(teacher, signature, settings, seed)), settings,
+        Taught(model, signature, lessons, augmented, hints), settings,
         compiled=compiled, callbacks=callbacks, is_enough=is_enough, keep_from=keep_from, backup=backup, report=report,
     )  # fmt: skip
 
@@ -154,6 +169,15 @@ def augmented_by(
         return [ops.stop_gradient(tensor) for tensor in outputs_of(given, signature)]
 
     return Augmented(augmentation(settings.augment, signature, seed=seed), answer)
+
+
+def hints_by(teacher: Any, model: Any, settings: FineTuning) -> Hints | None:
+    """Return what the teacher's layers within teach as the settings say; None where they don't, or nobody teaches."""
+    if teacher is None:
+        return None
+    return hints_of(
+        model, teacher, settings.method, weight=settings.weight, layers=settings.layers
+    )
 
 
 def answers_of(model: Any, samples: Samples, signature: Signature) -> list[NDArray[Any]]:
@@ -320,9 +344,12 @@ def _answer(place: int) -> str:
 class Taught(keras.Model):  # type: ignore[misc]
     """A model under a loss that is not its own; the weights are the model's.
 
+    What projects its features for hints is learnt with it, and is no part of it.
+
     Attributes:
         student: The model.
         lessons: What it is taught by.
+        hints: What layers within are taught; None for nothing.
     """
 
     def __init__(
@@ -331,17 +358,33 @@ class Taught(keras.Model):  # type: ignore[misc]
         signature: Signature,
         lessons: Lessons,
         augmented: Augmented | None = None,
+        hints: Hints | None = None,
     ) -> None:
         super().__init__(name="taught")
         self.student, self.signature, self.lessons = model, signature, lessons
+        self.hints = hints
+        self.projections = hints.projections() if hints else []
         self._augmented = augmented
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
-        """Return the model's outputs in the signature's order, with what `batch` tells."""
+        """Return the model's ``outputs`` in the signature's order, with what `batch` tells.
+
+        With hints also the ``features`` that are compared, and in training the teacher's (``wanted``).
+        """
         tensors, told = self.batch(inputs, training=training)
         given = arranged(self.student, tensors, self.signature)
-        outputs = outputs_of(self.student(given, training=training), self.signature)
-        return {"outputs": outputs, **told}
+        if self.hints is None:
+            return {
+                **told,
+                "outputs": outputs_of(self.student(given, training=training), self.signature),
+            }
+        found = list(self.hints.student(given, training=training))
+        count = len(self.signature.outputs)
+        features = [p(f) for p, f in zip(self.projections, found[count:], strict=True)]
+        told |= {"outputs": found[:count], "features": features}
+        if training:
+            told["wanted"] = self.hints.wanted(tensors, self.signature)
+        return told
 
     def batch(self, inputs: Any, *, training: bool) -> tuple[list[Any], dict[str, Any]]:
         """Return a batch in the signature's order, and where it is changed in training what else the loss needs.
@@ -363,9 +406,14 @@ class Taught(keras.Model):  # type: ignore[misc]
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Return the lessons' loss, with what the model's own layers add to it."""
+        """Return the lessons' loss, with what the model's own layers add to it.
+
+        On what is held out it is without hints, since weights are chosen by it.
+        """
         newer = {_answer(place): answer for place, answer in enumerate(y_pred.get("answers", ()))}
         loss = self.lessons.loss(y_pred["outputs"], {**y, **newer}, y_pred.get("own"))
+        if self.hints is not None and training:
+            loss += self.hints.loss(y_pred["wanted"], y_pred["features"])
         return loss + sum(self.student.losses)
 
 
@@ -414,7 +462,15 @@ def teach(
         batch_size=batch, epochs=settings.epochs, verbose=0, callbacks=[*callbacks, watch, *also],
     )  # fmt: skip
     watch.restore()
-    return FineTuned(tuple(watch.losses), watch.best, lessons.spelled(), watch.has_diverged)
+    hints = taught.hints
+    words = [lessons.spelled(), *([hints.spelled()] if hints else [])]
+    return FineTuned(
+        tuple(watch.losses),
+        watch.best,
+        " and ".join(words),
+        watch.has_diverged,
+        hints.pairs if hints else (),
+    )
 
 
 def _compiled_losses(model: Any, signature: Signature) -> list[Any]:

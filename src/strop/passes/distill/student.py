@@ -11,7 +11,7 @@ from strop.core.contracts import Context, Unchanged
 from strop.core.errors import ModelError, ParameterError, message
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
-from strop.passes import TaughtPass
+from strop.passes import METHODS, TaughtPass
 
 if TYPE_CHECKING:
     from strop.train.distillation import Distillation
@@ -59,7 +59,7 @@ class DistillStudent(TaughtPass):
     )
     method: str = parameter(
         "logits",
-        choices=("logits", "features", "attention", "relational"),
+        choices=METHODS,
         search=("logits", "attention"),
         seldom=True,
         doc="what is taught: the answers alone ('logits'), or also what layers within give ('features'), where they are "
@@ -75,9 +75,6 @@ class DistillStudent(TaughtPass):
         low=0.0,
         high=1.0,
         doc="of the loss where there are targets too; without them the original's answers are all of it",
-    )
-    weight: float = parameter(
-        1.0, low=0.0, doc="what the layers within count, the answers counting 1"
     )
     layers: tuple[str, ...] = parameter(
         (),
@@ -163,10 +160,7 @@ class DistillStudent(TaughtPass):
             is_enough=self.enough(student, model, context), backup=context.backup, seed=context.seed,
             report=context.progress,
         )  # fmt: skip
-        told = dict(self.told_of(found))
-        if found.matched:
-            told["compared"] = {ours: f"with '{theirs}'" for ours, theirs in found.matched}
-        return told
+        return dict(self.told_of(found))
 
     def _distillation(self) -> Distillation:
         from strop.train.distillation import Distillation
