@@ -12,7 +12,9 @@ from benchmarks.compression.scale import (
     AWARE_EPOCHS,
     AWARE_EPOCHS_OF_CLUSTERED,
     CLUSTERING_EPOCHS,
+    PATTERN_EPOCHS,
     PRUNING_EPOCHS,
+    PRUNING_RATE,
     STUDENT_EPOCHS,
     Scale,
 )
@@ -28,6 +30,8 @@ _TOLD = ("left_in_float", "left_alone", "macs", "taught_by")
 # The original learned from five times as many photographs as there are here, mirrored and shifted; its answers to changed ones
 # tell what it knows of the others.
 _LESSONS: Mapping[str, Any] = {"augment": ("flip", "shift"), "teacher_share": 0.9}
+# What keeps the original's layers follows what these give.
+_FEATURES: Mapping[str, Any] = {**_LESSONS, "method": "features", "weight": 10.0}
 
 Way = tuple[str, Sequence[Step]]  # the runtime, and what leads to what it runs
 
@@ -75,14 +79,22 @@ def _made(work: Bench, runtime: str, steps: Sequence[Step]) -> dict[str, Any]:
     }
 
 
-def pruned(scale: Scale, **settings: Any) -> Step:
+def pruned(scale: Scale, epochs: int = PRUNING_EPOCHS, **settings: Any) -> Step:
     """Return the step that prunes."""
-    return step("prune.magnitude", epochs=scale.epochs(PRUNING_EPOCHS), **_LESSONS, **settings)
+    return step(
+        "prune.magnitude",
+        epochs=scale.epochs(epochs),
+        learning_rate=PRUNING_RATE,
+        **_FEATURES,
+        **settings,
+    )
 
 
 def clustered(scale: Scale) -> Step:
     """Return the step that clusters to 16 values."""
-    return step("cluster.weights", clusters=16, epochs=scale.epochs(CLUSTERING_EPOCHS), **_LESSONS)
+    return step(
+        "cluster.weights", clusters=16, epochs=scale.epochs(CLUSTERING_EPOCHS), **_FEATURES
+    )
 
 
 def aware(scale: Scale, epochs: int = AWARE_EPOCHS, **settings: Any) -> Step:
@@ -168,7 +180,7 @@ ROWS = (
         "prune-2of4",
         "pruned 2:4",
         RESNET8,
-        _in_keras(lambda scale: pruned(scale, sparsity=0.5, pattern="2:4")),
+        _in_keras(lambda scale: pruned(scale, PATTERN_EPOCHS, sparsity=0.5, pattern="2:4")),
         0.7,
     ),
     Row(
