@@ -44,6 +44,9 @@ _ANYWHERE = frozenset(
 _PADDED = {3: 1, 5: 2}  # how wide a depthwise kernel is, and what XNNPACK wants around it
 _SPACE = {1, 2}
 _RANK = 4
+# The version of FULLY_CONNECTED that has sparse weights. XNNPACK takes all before it, and takes these for dense.
+_OF_SPARSE = 8
+_MOST_IN_OLD_FIELD = 127
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ def write_sparsely(
         for operator in part.ends:
             network.end_behind(operator)
     for layer in blocks:
-        network.store(int(layer.operator.inputs[1]), BLOCK)
+        network.store_in_blocks(layer.operator)
     for layer in whole:
         network.restore(layer.operator)
 
@@ -497,6 +500,8 @@ class _Network:
         assert values is not None  # noqa: S101 - layers have weights
         rows = values.reshape(-1, values.shape[-1] // block, block)
         kept = rows.any(axis=-1)
+        if not kept.any():  # a constant without any values is none to the engine
+            kept[0, 0] = True
         segments = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
         rank = values.ndim
         sparsity = self._schema.SparsityParametersT()
@@ -515,6 +520,12 @@ class _Network:
         ]
         if all(owner.buffer != whole for owner in owners):
             self._model.buffers[whole].data = None
+
+    def store_in_blocks(self, operator: Any) -> None:
+        """Store a dense layer's weights without their blocks of zeros, for the kernel that reads them so."""
+        self.store(int(operator.inputs[1]), BLOCK)
+        kind = self._schema.BuiltinOperator.FULLY_CONNECTED
+        operator.opcodeIndex = self._code_of(kind, _OF_SPARSE)
 
     def restore(self, operator: Any) -> None:
         """Store an operation's weights without their zeros, and have the engine restore these before it reads them."""
@@ -564,15 +575,15 @@ class _Network:
         self.operators.insert(places[0] if places else len(self.operators), made)
         self._producers[result] = made
 
-    def _code_of(self, number: int) -> int:
+    def _code_of(self, number: int, version: int = 1) -> int:
+        """Return the place of an operation of at least a version among those used, which it is added to."""
         for place, code in enumerate(self._model.operatorCodes):
-            if max(code.builtinCode, code.deprecatedBuiltinCode) == number:
+            is_same = max(code.builtinCode, code.deprecatedBuiltinCode) == number
+            if is_same and code.version >= version:
                 return place
         code = self._schema.OperatorCodeT()
-        code.builtinCode, code.version = number, 1
-        code.deprecatedBuiltinCode = min(
-            number, 127
-        )  # all that the field of the first readers holds
+        code.builtinCode, code.version = number, version
+        code.deprecatedBuiltinCode = min(number, _MOST_IN_OLD_FIELD)
         self._model.operatorCodes.append(code)
         return len(self._model.operatorCodes) - 1
 

@@ -95,8 +95,13 @@ class WriteSparselyLiteRT(Pass):
         path = context.workspace / "model.tflite"
         write_flatbuffer(flatbuffer, path)
         skipped = {layer.name: "LiteRT's own" for layer in blocks}
-        skipped |= {layer.name: "XNNPACK's, for processors without AVX" for layer in pointwise}
-        told = {"dense_kernels": f"XNNPACK's, since {why_no_part}"} if why_no_part else {}
+        skipped |= {layer.name: "XNNPACK's, on processors without AVX" for layer in pointwise}
+        others = len(layers) > len(skipped)
+        told = (
+            {"computed_with_zeros": f"the others, since {why_no_part}"}
+            if why_no_part and others
+            else {}
+        )
         return model.derive(self, Form.LITERT, path, model.binding, sparse_kernels=skipped, **told)
 
     def _in_blocks(self, flatbuffer: Any, layers: Sequence[Layer]) -> tuple[list[Layer], str]:
