@@ -499,7 +499,7 @@ class _Network:
         values, tensor = self.constant(number), self._graph.tensors[number]
         assert values is not None  # noqa: S101 - layers have weights
         rows = values.reshape(-1, values.shape[-1] // block, block)
-        kept = rows.any(axis=-1)
+        kept = np.asarray(rows.any(axis=-1))
         if not kept.any():  # a constant without any values is none to the engine
             kept[0, 0] = True
         segments = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
