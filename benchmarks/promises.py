@@ -1,4 +1,4 @@
-"""What strop promises beside its choice: start-up times, the Predictor's overhead, cleaned graphs, false winners."""
+"""What strop promises beside its choice: start-up times, the Predictor's overhead, cleaned graphs, zeros, false winners."""
 
 import json
 import subprocess
@@ -76,6 +76,10 @@ def _graphs() -> list[str]:
     return _run(["-m", "benchmarks.graphs"]).splitlines()
 
 
+def _sparse() -> list[str]:
+    return _run(["-m", "benchmarks.sparse"]).splitlines()
+
+
 def _run(arguments: list[str]) -> str:
     done: subprocess.CompletedProcess[str] = subprocess.run(
         [sys.executable, *arguments], check=True, capture_output=True, text=True
@@ -87,5 +91,6 @@ _PROMISES: dict[str, tuple[str, Callable[[], Any]]] = {
     "starts": ("Starting", _starts),
     "overhead": ("What a Predictor adds to the engine's own call", _overhead),
     "graphs": ("Cleaned graphs in TensorFlow", _graphs),
+    "sparse": ("Zeros left out of LiteRT files", _sparse),
     "same": ("The same artifact against itself: how often a winner is declared", _same),
 }

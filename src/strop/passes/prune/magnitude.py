@@ -35,8 +35,8 @@ class PruneMagnitude(TaughtPass):
     place = 30
     only_shrinks_weights = True
     price = (
-        "zeros are computed with like any weight, but in engines with sparse kernels: smaller "
-        "zipped, not faster"
+        "zeros are computed with like any weight, but where prune.litert_sparse finds a kernel "
+        "that skips them: smaller zipped, not faster"
     )
 
     sparsity: float = parameter(
@@ -48,8 +48,8 @@ class PruneMagnitude(TaughtPass):
     )
     pattern: str = parameter(
         "unstructured",
-        doc="'unstructured'; blocks over a kernel's last axes, such as '4x1'; or weights that stay of each group "
-        "along the input channels, such as '2:4'",
+        doc="'unstructured'; blocks over a kernel's last axes, such as '4x1', which LiteRT skips in dense layers "
+        "(prune.litert_sparse); or weights that stay of each group along the input channels, such as '2:4'",
     )
     ranking: str = parameter(
         "layer_adaptive",
