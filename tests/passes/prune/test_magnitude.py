@@ -75,7 +75,7 @@ def test_all_is_dropped_within_the_training_of_a_model_for_one_batch_size(tmp_pa
     )
     with quiet():
         workshop = Workshop(tmp_path)
-        pruned((workshop, workshop.keras(model)), batch_size=8)
+        pruned(Source(workshop, workshop.keras(model), drawn()), batch_size=8)
     assert shares == [True]
 
 

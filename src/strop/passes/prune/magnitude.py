@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Weights go in the first half of the epochs; in the second those that stay make up for them.
 _SHARE_FOR_DROPPING = 0.5
+_WHAT_ZEROS_BRING = "smaller zipped; whether an engine skips them too, strop optimize finds out"
 _CHOICES = 50  # of masks, on the way: each drops so little that a few steps make up for it
 
 
@@ -95,8 +96,9 @@ class PruneMagnitude(TaughtPass):
         report = pruning.report()
         left_alone = {**model.facts.get("left_alone", {}), **report.left_alone}
         return model.derive(
-            self, Form.KERAS, path, sparsity=dict(report.sparsity), left_alone=left_alone, **told
-        )
+            self, Form.KERAS, path,
+            sparsity=dict(report.sparsity), left_alone=left_alone, zeros=_WHAT_ZEROS_BRING, **told,
+        )  # fmt: skip
 
     def _pruning(self, live: Any, model: Model, context: Context) -> tuple[Pruning, int]:
         """Return what prunes, and the first epoch (from 0) at whose end all is dropped."""
