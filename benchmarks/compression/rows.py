@@ -32,6 +32,12 @@ _TOLD = ("left_in_float", "left_alone", "macs", "taught_by")
 _LESSONS: Mapping[str, Any] = {"augment": ("flip", "shift"), "teacher_share": 0.9}
 # What keeps the original's layers follows what these give.
 _FEATURES: Mapping[str, Any] = {**_LESSONS, "method": "features", "weight": 10.0}
+# What the blocks of ResNet-8 give, after a projection.
+_OF_BLOCKS: Mapping[str, Any] = {
+    "method": "features",
+    "weight": 10.0,
+    "layers": ("activation_2", "activation_4", "activation_6"),
+}
 
 Way = tuple[str, Sequence[Step]]  # the runtime, and what leads to what it runs
 
@@ -136,7 +142,7 @@ def _students(scale: Scale) -> dict[str, Way]:
             "tensorflow",
             [step("distill.student", **{"macs": 0.5, "epochs": epochs, **_LESSONS, **settings})],
         )
-        for name, settings in ((DISTILLED, {}), (ALONE, {"teacher_share": 0.0}))
+        for name, settings in ((DISTILLED, _OF_BLOCKS), (ALONE, {"teacher_share": 0.0}))
     }
 
 
