@@ -124,7 +124,7 @@ class _Plan:
     is_varied: bool
 
 
-_PLANS = {DSCNN.name: _Plan(ds_cnn, 25, False), SWISH.name: _Plan(swish_net, 40, True)}
+_PLANS = {DSCNN.name: _Plan(ds_cnn, 25, False), SWISH.name: _Plan(swish_net, 20, True)}
 
 
 def train(name: str, scale: Scale) -> Path:
