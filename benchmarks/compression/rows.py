@@ -31,7 +31,7 @@ _TOLD = ("left_in_float", "left_alone", "macs", "taught_by")
 # tell what it knows of the others.
 _LESSONS: Mapping[str, Any] = {"augment": ("flip", "shift"), "teacher_share": 0.9}
 # What keeps the original's layers follows what these give.
-_FEATURES: Mapping[str, Any] = {**_LESSONS, "method": "features", "weight": 10.0}
+_FEATURES: Mapping[str, Any] = {**_LESSONS, "method": "features", "weight": 30.0}
 # What the blocks of ResNet-8 give, after a projection.
 _OF_BLOCKS: Mapping[str, Any] = {
     "method": "features",

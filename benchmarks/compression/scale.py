@@ -7,7 +7,7 @@ from benchmarks.places import cache_folder, common_figures_folder, figures_folde
 
 SEEDS = (0, 1, 2)
 PRUNING_EPOCHS = 30
-PRUNING_RATE = 0.002
+PRUNING_RATE = 0.003
 PATTERN_EPOCHS = 15
 CLUSTERING_EPOCHS = 10
 AWARE_EPOCHS = 5
