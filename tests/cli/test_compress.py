@@ -171,3 +171,9 @@ def test_what_is_no_model_is_refused_by_its_value(model, tmp_path):
 def test_functions_in_python_are_refused_where_a_recipe_has_to_name_them(digits, tmp_path):
     with pytest.raises(ParameterError, match="must hold names, or functions as 'module:name'"):
         library.prune(digits.model, output=tmp_path / "o.keras", exclude=(lambda layer: True,))
+
+
+@pytest.mark.parametrize("command", ["prune", "cluster", "factorize", "distill"])
+def test_help_draws_what_a_technique_does_as_it_is_drawn(command, tmp_path):
+    done = strop(command, "--help", folder=tmp_path)
+    assert re.search(r"\n  Before:  .+\n  After:   ", done.stdout)

@@ -41,7 +41,8 @@ def command_of(pass_name: str, word: str) -> click.Command:
         show(found)
         sys.exit(1 if found.shortfall or "diverged" in found.facts else 0)
 
-    run.__doc__ = kind.__doc__
+    # Click wraps each paragraph that is not marked so; the pictures are to stay as they are drawn.
+    run.__doc__ = (kind.__doc__ or "").replace("    Before:", "    \b\n    Before:")
     for name, parameter in reversed(kind.parameters().items()):
         run = option_of(name, parameter, defaults[name])(run)
     return click.command(word)(run)

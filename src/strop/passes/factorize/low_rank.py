@@ -46,6 +46,7 @@ class FactorizeLowRank(TaughtPass):
         1.0,
         low=0.01,
         high=1.0,
+        search=(1.0, 0.7, 0.5),
         doc="the share of multiply-accumulates that the layers that can be factored may have left in all, below 1 in "
         "place of `energy`: those give most that the answers need least",
     )
