@@ -367,9 +367,9 @@ class Taught(keras.Model):  # type: ignore[misc]
         self._augmented = augmented
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
-        """Return the model's ``outputs`` in the signature's order, with what `batch` tells.
+        """Return the model's ``outputs`` in the signature's order, and what `batch` tells.
 
-        With hints also the ``features`` that are compared, and in training the teacher's (``wanted``).
+        With hints also the ``features`` that are compared.
         """
         tensors, told = self.batch(inputs, training=training)
         given = arranged(self.student, tensors, self.signature)
@@ -381,22 +381,30 @@ class Taught(keras.Model):  # type: ignore[misc]
         found = list(self.hints.student(given, training=training))
         count = len(self.signature.outputs)
         features = [p(f) for p, f in zip(self.projections, found[count:], strict=True)]
-        told |= {"outputs": found[:count], "features": features}
-        if training:
-            told["wanted"] = self.hints.wanted(tensors, self.signature)
-        return told
+        return {**told, "outputs": found[:count], "features": features}
 
     def batch(self, inputs: Any, *, training: bool) -> tuple[list[Any], dict[str, Any]]:
-        """Return a batch in the signature's order, and where it is changed in training what else the loss needs.
+        """Return a batch in the signature's order, and in training what else the loss needs.
 
-        That is what a teacher answers to it (``answers``) and, where it is mixed, each sample's own share (``own``).
+        Where the batch is changed that is what a teacher answers to it (``answers``) and, where it is mixed, each sample's
+        own share (``own``); with hints what the teacher's layers give (``wanted``).
         """
         tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-        if not (training and self._augmented):
-            return tensors, {}
-        changed = self._augmented.change(tensors)
-        told = {"answers": self._augmented.answer(changed.inputs)}
-        return changed.inputs, told if changed.own is None else {**told, "own": changed.own}
+        told: dict[str, Any] = {}
+        if not training:
+            return tensors, told
+        if self._augmented:
+            changed = self._augmented.change(tensors)
+            tensors = changed.inputs
+            if changed.own is not None:
+                told["own"] = changed.own
+        if self.hints:
+            answers, told["wanted"] = self.hints.given_by_teacher(tensors, self.signature)
+        elif self._augmented:
+            answers = self._augmented.answer(tensors)
+        if self._augmented:
+            told["answers"] = answers
+        return tensors, told
 
     def compute_loss(
         self,

@@ -178,7 +178,7 @@ class Hints:
         pairs: The layers compared, the student's first.
         losses: One for each pair.
         student: A `keras.Model` that gives the student's answers, and then what its layers do.
-        teacher: A `keras.Model` that gives what the teacher's layers do.
+        teacher: A `keras.Model` that gives the same of the teacher.
         of: The teacher, which says how it is called.
         widths: The channels to project what the student's layers give to; None where it stays.
         weight: What this counts beside the answers.
@@ -193,11 +193,14 @@ class Hints:
     widths: tuple[int | None, ...]
     weight: float
 
-    def wanted(self, tensors: Sequence[Any], signature: Signature) -> list[Any]:
-        """Return what the teacher's layers give for a batch in the signature's order."""
+    def given_by_teacher(
+        self, tensors: Sequence[Any], signature: Signature
+    ) -> tuple[list[Any], list[Any]]:
+        """Return what the teacher answers to a batch in the signature's order, and what its layers give, of one call."""
         given = self.teacher(arranged(self.of, tensors, signature), training=False)
-        # Keras gives a list of one as what is in it.
-        return [ops.stop_gradient(tensor) for tensor in keras.tree.flatten(given)]
+        found = [ops.stop_gradient(tensor) for tensor in given]
+        count = len(signature.outputs)
+        return found[:count], found[count:]
 
     def projections(self) -> list[Any]:
         """Return new layers that give what the student's layers do the widths of the teacher's."""
@@ -212,7 +215,8 @@ class Hints:
     def loss(self, wanted: Sequence[Any], given: Sequence[Any]) -> Any:
         """Return how far features are from the teacher's, on average over the pairs, by its weight."""
         losses = [
-            loss.compute_loss(ops.cast(of_teacher, of_student.dtype), of_student)
+            # In whole precision: squares of features of half of it may be more than it can hold.
+            loss.compute_loss(ops.cast(of_teacher, "float32"), ops.cast(of_student, "float32"))
             for loss, of_teacher, of_student in zip(self.losses, wanted, given, strict=True)
         ]
         return self.weight * sum(losses) / len(losses)
@@ -281,7 +285,7 @@ def hints_of(
         method,
         names,
         tuple(_loss(method, *pair) for pair in names),
-        _giving(own, [ours.tensor for ours, _ in pairs], answers=True),
+        _giving(own, [ours.tensor for ours, _ in pairs]),
         _giving(other, [theirs.tensor for _, theirs in pairs]),
         teacher,
         tuple(
@@ -304,10 +308,10 @@ def _loss(method: str, student_layer: str, teacher_layer: str) -> Any:
     )
 
 
-def _giving(graph: Any, features: Sequence[Any], *, answers: bool = False) -> Any:
-    """Return a model of the same layers that gives features; after its answers, where these are wanted too."""
-    own = keras.tree.flatten(graph._outputs_struct) if answers else []
-    return keras.Model(graph._inputs_struct, [*own, *features], name="features")
+def _giving(graph: Any, features: Sequence[Any]) -> Any:
+    """Return a model of the same layers that gives its answers, and then features."""
+    answers = keras.tree.flatten(graph._outputs_struct)
+    return keras.Model(graph._inputs_struct, [*answers, *features], name="features")
 
 
 def _graph_of(model: Any, method: str) -> Any:
