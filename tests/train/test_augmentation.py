@@ -120,8 +120,35 @@ def test_words_by_their_number_can_not_be_mixed():
     words = Signature(
         (TensorSpec("words", (None, 8), "int32"),), (TensorSpec("y", (None, 3), "float32"),)
     )
-    with pytest.raises(ParameterError, match="'words' is int32: what lies between two samples"):
+    with pytest.raises(ParameterError, match="'words' is int32, and no image: what lies between"):
         augmentation(["mix"], words)
+
+
+def test_a_model_that_looks_words_up_takes_no_mixtures_though_keras_calls_them_float32():
+    net = keras.Sequential(
+        [
+            keras.Input((4,), name="words"),
+            keras.layers.Embedding(10, 3, name="looked_up"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, name="y"),
+        ]
+    )
+    samples = Samples({"words": np.zeros((16, 4), "float32")}, {"y": np.zeros((16, 2), "float32")})
+    with pytest.raises(ParameterError, match="'looked_up' looks up numbers"):
+        fine_tune(net, samples, signature_of(net), FineTuning(augment=("mix",)))
+
+
+def test_mixed_pixels_stay_whole_numbers():
+    pixels = np.arange(6 * 4 * 4 * 1, dtype="uint8").reshape(6, 4, 4, 1)
+    mix = augmentation(
+        ["mix"], Signature((TensorSpec("x", (None, 4, 4, 1), "uint8"),), (TensorSpec("y", (None, 3), "float32"),))
+    )  # fmt: skip
+    found = mix([pixels])
+    own = float(found.own)
+    wanted = own * pixels.astype("float64") + (1 - own) * pixels[::-1]
+    assert np.asarray(found.inputs[0]).dtype == np.uint8
+    # Half of one for rounding, and what float32 is off by.
+    np.testing.assert_allclose(found.inputs[0], wanted, atol=0.5 + 1e-4, rtol=0)
 
 
 def test_both_targets_are_wanted_of_a_mixture():

@@ -233,6 +233,14 @@ def test_a_batch_of_one_sample_is_no_louder_than_others():
     assert found.losses[0] < 100
 
 
+def test_a_teacher_that_answers_one_number_to_all_is_learnt_in_its_own_unit():
+    other, x = net(last=None, outputs=1, seed=2), drawn(64)
+    *within, kernel, bias = other.get_weights()
+    other.set_weights([*within, np.zeros_like(kernel), bias + 3])
+    found = taught(net(last=None, outputs=1), Samples({"x": x}), FineTuning(1, 16), teacher=other)
+    assert found.losses[0] < 100
+
+
 def test_a_model_for_one_batch_size_is_taught_in_batches_of_that(teacher):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(

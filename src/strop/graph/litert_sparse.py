@@ -324,7 +324,7 @@ class _Network:
         return self.kind(operator) == "CONV_2D" and not self._why_no_start(operator)
 
     def why_no_start(self) -> str:
-        """Return why no operation is a start; of several convolutions, of the one that comes nearest."""
+        """Return why no operation is a start, told of the first convolution."""
         convolutions = [one for one in self.operators if self.kind(one) == "CONV_2D"]
         if not convolutions:
             return "it has no convolution"

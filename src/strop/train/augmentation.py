@@ -46,7 +46,8 @@ def augmentation(kinds: Sequence[str], signature: Signature, *, seed: int = 0) -
 
     Raises:
         ParameterError: If there is no such kind, no image among the inputs, or an output of as many axes, whose targets
-            would have to be changed alike; or whole numbers among the inputs, which can't be mixed.
+            would have to be changed alike; or whole numbers that are no image among
+            the inputs, which can't be mixed.
 
     References:
         Krizhevsky, Sutskever and Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*, 2012,
@@ -103,19 +104,31 @@ def _refuse(kinds: Sequence[str], signature: Signature) -> None:
 
 
 def _refuse_to_mix(signature: Signature) -> None:
-    whole = [spec for spec in signature.inputs if not spec.dtype.startswith(("float", "bfloat"))]
+    whole = [
+        spec for spec in signature.inputs
+        if not _has_fractions(spec.dtype) and len(spec.shape) != _IMAGE_RANK
+    ]  # fmt: skip
     if whole:
         raise ParameterError(
             message(
-                f"the input '{whole[0].name}' is {whole[0].dtype}: what lies between two samples is no sample there.",
+                f"the input '{whole[0].name}' is {whole[0].dtype}, and no image: what lies between two samples is no "
+                "sample there.",
                 f"Do without '{MIX}'.",
             )
         )
 
 
+def _has_fractions(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat"))
+
+
 def _mixed(tensor: Any, own: Any) -> Any:
-    own = ops.cast(own, tensor.dtype)
-    return own * tensor + (1 - own) * ops.flip(tensor, axis=0)
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if _has_fractions(dtype):
+        own = ops.cast(own, dtype)
+        return own * tensor + (1 - own) * ops.flip(tensor, axis=0)
+    exact = ops.cast(tensor, "float32")  # pixels as whole numbers
+    return ops.cast(ops.round(own * exact + (1 - own) * ops.flip(exact, axis=0)), dtype)
 
 
 def _flipped(images: Any, draws: Any) -> Any:

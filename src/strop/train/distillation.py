@@ -97,12 +97,12 @@ def distill(
     keras.utils.set_random_seed(seed)
     if compiled is None:
         compiled = student if getattr(student, "compiled", False) else teacher
+    augmented = augmented_by(teacher, student, signature, settings, seed)
     hints = hints_by(teacher, student, settings)
     lessons = lessons_of(
         student, samples, signature, settings,
         teacher=teacher, compiled=compiled, temperature=settings.temperature,
     )  # fmt: skip
-    augmented = augmented_by(teacher, signature, settings, seed)
     return teach(
         Taught(student, signature, lessons, augmented, hints), settings,
         compiled=compiled, callbacks=callbacks, is_enough=is_enough, backup=backup, report=report,

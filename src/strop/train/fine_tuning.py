@@ -14,12 +14,12 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from strop.core.errors import SamplesError
+from strop.core.errors import ParameterError, SamplesError, message
 from strop.core.samples import Samples
 from strop.core.signature import Signature
 from strop.graph.keras_models import arranged, outputs_of
-from strop.train.augmentation import Augmentation, augmentation
-from strop.train.hints import LOGITS, Hints, hints_of
+from strop.train.augmentation import MIX, Augmentation, augmentation
+from strop.train.hints import LOGITS, Hints, hints_of, mistakes
 from strop.train.losses import (
     TEMPERATURE,
     Kind,
@@ -35,6 +35,7 @@ _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
 _LEAST_SAMPLES = 8
 _ANSWERED_AT_ONCE = 256
 _STEPS_A_LOOK = 20
+_LEAST_SPREAD = 1e-12  # of a square
 _BEST, _EPOCHS = "best.npz", "epochs"  # within the folder to go on from
 
 Report = Callable[[float, str], None]
@@ -132,9 +133,10 @@ def fine_tune(
     """
     keras.utils.set_random_seed(seed)
     compiled = model if compiled is None else compiled
+    # What can't be is refused before the teacher is asked anything.
+    augmented = augmented_by(teacher, model, signature, settings, seed)
     hints = hints_by(teacher, model, settings)
     lessons = lessons_of(model, samples, signature, settings, teacher=teacher, compiled=compiled)
-    augmented = augmented_by(teacher, signature, settings, seed)
     return teach(
         Taught(model, signature, lessons, augmented, hints), settings,
         compiled=compiled, callbacks=callbacks, is_enough=is_enough, keep_from=keep_from, backup=backup, report=report,
@@ -155,11 +157,23 @@ class Augmented:
 
 
 def augmented_by(
-    teacher: Any, signature: Signature, settings: FineTuning, seed: int
+    teacher: Any, model: Any, signature: Signature, settings: FineTuning, seed: int
 ) -> Augmented | None:
-    """Return what changes batches as the settings say, the teacher answering to each; None where nothing does."""
+    """Return what changes batches as the settings say, the teacher answering to each; None where nothing does.
+
+    Raises:
+        ParameterError: If the model's inputs can't be changed so.
+    """
     if not settings.augment:
         return None
+    looked_up = [layer for layer in _within(model) if isinstance(layer, keras.layers.Embedding)]
+    if MIX in settings.augment and looked_up:
+        raise ParameterError(
+            message(
+                f"the layer '{looked_up[0].name}' looks up numbers, and what lies between two of them is another word.",
+                f"Do without '{MIX}'.",
+            )
+        )
 
     # A function: a teacher among the attributes of a Keras model would be trained, and saved, with it.
     def answer(tensors: Sequence[Any]) -> list[Any]:
@@ -174,6 +188,8 @@ def augmented_by(
 def hints_by(teacher: Any, model: Any, settings: FineTuning) -> Hints | None:
     """Return what the teacher's layers within teach as the settings say; None where they don't, or nobody teaches."""
     if teacher is None:
+        if found := mistakes(settings.method, settings.weight, settings.layers):
+            raise ParameterError("\n".join(found))
         return None
     return hints_of(
         model, teacher, settings.method, weight=settings.weight, layers=settings.layers
@@ -313,10 +329,17 @@ def lessons_of(
         }
 
     share = settings.teacher_share if teacher is not None else 0.0
-    spreads = tuple(float(np.var(answer, dtype=np.float64)) for answer in answers)
+    spreads = tuple(map(_spread, answers))
     return Lessons(
         part(slice(first, cut)), part(slice(cut, None)), kinds, spreads, losses, share, temperature
     )  # fmt: skip
+
+
+def _spread(answers: NDArray[Any]) -> float:
+    """Return the variance of answers; 1 where they are one and the same number but for rounding."""
+    exact = np.asarray(answers, np.float64)
+    found = float(exact.var())
+    return found if found > _LEAST_SPREAD * float(np.square(exact).mean()) else 1.0
 
 
 def held_out_of(count: int, signature: Signature) -> int:

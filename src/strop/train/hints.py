@@ -5,6 +5,7 @@ Each of the losses here is a `DistillationLoss` that `keras.distillation.Distill
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -24,6 +25,7 @@ LOGITS, FEATURES, ATTENTION, RELATIONAL = METHODS = (
     "relational",
 )
 _LEAST = 1e-12  # of what is divided by, or has its root taken
+_LEAST_SPREAD = 1e-6  # of a square: below it, differences are the rounding of float32
 _SAYS_WHAT = {
     FEATURES: "the original's features",
     ATTENTION: "the original's attention maps",
@@ -143,8 +145,15 @@ def _huber(wanted: Any, given: Any) -> Any:
 
 
 def _error_over_variance(wanted: Any, given: Any) -> Any:
-    """Return the squared error of features in units of the teacher's variance, so that no layer is louder than others."""
-    return ops.mean(ops.square(wanted - given)) / (ops.var(wanted) + _LEAST)
+    """Return the squared error of features in units of the teacher's variance, so that no layer is louder than others.
+
+    Where all that the teacher's layer gives for a batch is one number, as a closed gate does, there is no such unit, and
+    nothing to be learnt from it.
+    """
+    spread = ops.var(wanted)
+    varies = spread > _LEAST_SPREAD * ops.mean(ops.square(wanted))
+    error = ops.mean(ops.square(wanted - given)) / ops.where(varies, spread, 1.0)
+    return ops.where(varies, error, 0.0)
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ class _Place:
     Attributes:
         name: The layer's.
         tensor: The symbolic tensor.
-        is_activated: Whether the layer is an activation, or ends in one.
+        is_activated: Whether the layer is an activation, ends in one, or is a model, which is compared as a whole.
     """
 
     name: str
@@ -206,9 +215,9 @@ class Hints:
         """Return new layers that give what the student's layers do the widths of the teacher's."""
         return [
             # On its last axis it is a convolution of one place, too.
-            keras.layers.Dense(width, name=f"projection_{number}")
+            keras.layers.Dense(width, name=f"projection_{number}", dtype="float32")
             if width
-            else keras.layers.Identity()
+            else keras.layers.Identity(dtype="float32")
             for number, width in enumerate(self.widths)
         ]
 
@@ -256,9 +265,9 @@ def hints_of(
             width; ``attention``: where in it they are active; ``relational``: how far samples lie apart there, and at
             what angles.
         weight: What this counts, the answers counting 1.
-        layers: Pairs of the student's and the teacher's layers, by name. None for those of one name and shape behind
-            which an activation stands (``features``, where the student has all of these that the teacher has); or else
-            for the last ones that give maps of one size (``features``: of the last size; ``attention``: of each size
+        layers: Pairs of the student's and the teacher's layers, by name. None for activations, layers that end in
+            one, and models within, of one name and shape (``features``, where the student has all of these that the
+            teacher has); or else for the last ones that give maps of one size (``features``: of the last size; ``attention``: of each size
             that both have), or what the last layers with weights are given (``relational``, and where there are no
             maps).
 
@@ -338,7 +347,9 @@ def _places(graph: Any) -> list[_Place]:
 
 
 def _is_activated(layer: Any) -> bool:
-    if isinstance(layer, _ACTIVATIONS):
+    if isinstance(layer, keras.layers.Wrapper):
+        return _is_activated(layer.layer)
+    if isinstance(layer, (*_ACTIVATIONS, keras.Model)):
         return True
     return getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear
 
@@ -373,19 +384,25 @@ def _matched(student: Any, teacher: Any, method: str) -> list[tuple[_Place, _Pla
 
 def _same_activations(student: Any, teacher: Any) -> list[tuple[_Place, _Place]]:
     """Return what activations within give, where the student has all of the teacher's in their names and shapes."""
-    (ours, behind), (theirs, behind_theirs) = (
-        ({p.name: p for p in _places(graph) if p.is_activated}, _head(graph)[1])
-        for graph in (student, teacher)
-    )
-    within = [place for place in theirs.values() if id(place.tensor) not in behind_theirs]
+    ours, theirs = _activations(student), _activations(teacher)
     alike = [
-        (ours[place.name], place)
-        for place in within
-        if place.name in ours
-        and ours[place.name].tensor.shape == place.tensor.shape
-        and id(ours[place.name].tensor) not in behind
+        (ours[call], place)
+        for call, place in theirs.items()
+        if call in ours and ours[call].tensor.shape == place.tensor.shape
     ]
-    return alike if len(alike) == len(within) else []
+    return alike if len(alike) == len(theirs) else []
+
+
+def _activations(graph: Any) -> dict[tuple[str, int], _Place]:
+    """Return what activations within give, by their names and by which of their calls it is."""
+    _, behind = _head(graph)
+    found: dict[tuple[str, int], _Place] = {}
+    calls: Counter[str] = Counter()
+    for place in _places(graph):
+        if place.is_activated and id(place.tensor) not in behind:
+            found[place.name, calls[place.name]] = place
+            calls[place.name] += 1
+    return found
 
 
 def _last_of_each_size(graph: Any) -> dict[tuple[int | None, ...], _Place]:
@@ -413,17 +430,24 @@ def _before_last(graph: Any) -> _Place:
 
 
 def _head(graph: Any) -> tuple[_Place | None, set[int]]:
-    """Return what the last layer with weights is given, and the `id` of what it and all behind it give."""
+    """Return what the layer that makes the first answer is given, and the `id` of all that makes answers and is behind that."""
     makers = {id(node.outputs[0]): node for node in nodes_of(graph) if len(node.outputs) == 1}
+    before, *others = [_way_back(answer, makers) for answer in graph.outputs]
+    behind = set(before[1]).union(*(way for _, way in others))
+    found = makers.get(id(before[0]))
+    return (_Place(found.operation.name, before[0]) if found else None), behind
+
+
+def _way_back(answer: Any, makers: Mapping[int, Any]) -> tuple[Any, set[int]]:
+    """Return what the last layer with weights on the way to an answer is given, and the `id` of what is given from there on."""
     behind: set[int] = set()
-    tensor, is_last = graph.outputs[0], False
+    tensor, is_last = answer, False
     while not is_last and id(tensor) in makers:
         node = makers[id(tensor)]
         behind.add(id(tensor))
         is_last = bool(getattr(node.operation, "weights", None)) or len(node.input_tensors) != 1
         tensor = node.input_tensors[0]
-    found = makers.get(id(tensor))
-    return (_Place(found.operation.name, tensor) if found else None), behind
+    return tensor, behind
 
 
 def _refuse_pair(ours: _Place, theirs: _Place, method: str) -> None:

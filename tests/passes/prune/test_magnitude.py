@@ -128,7 +128,7 @@ def test_a_training_that_diverges_before_all_is_dropped_fails_the_trial(source):
 @pytest.mark.parametrize(
     ("settings", "wrong"),
     [
-        ({"sparsity": 1.0}, "sparsity must be at most 0.999, not 1.0"),
+        ({"sparsity": 1.0}, "sparsity must be at most 0.999999, not 1.0"),
         ({"pattern": "2:2"}, "pattern: expected fewer weights to stay than a group has"),
         ({"pattern": "blocky"}, "pattern: expected 'unstructured', a block such as '4x1'"),
         (
@@ -142,3 +142,51 @@ def test_settings_that_cannot_be_are_refused_with_the_recipe(settings, wrong):
     assert wrong in mistake
     with pytest.raises(ParameterError):
         PruneMagnitude(**settings)
+
+
+class Shares(keras.callbacks.Callback):
+    """Keeps the share of zeros after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.after = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        zeros = [np.mean(np.asarray(w) == 0) for w in self.model.student.weights if w.ndim > 1]
+        self.after.append(float(np.max(zeros)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "begins", "is_done"),
+    [
+        ({"schedule": "constant", "begin": 0.25}, 0.25, 0.25),
+        ({"schedule": "linear", "begin": 0.25, "end": 0.75}, 0.25, 0.75),
+        ({"schedule": "cubic", "end": 0.5, "frequency": 2}, 0.0, 0.5),
+    ],
+)
+def test_weights_go_when_the_schedule_says(source, monkeypatch, settings, begins, is_done):
+    shares = Shares()
+    fit = keras.Model.fit
+    monkeypatch.setattr(
+        keras.Model, "fit",
+        lambda self, *args, callbacks, **given: fit(self, *args, callbacks=[*callbacks, shares], **given),
+    )  # fmt: skip
+    pruned(source, ranking="layer", **settings)
+    steps = len(shares.after)
+    begun = next(step for step, share in enumerate(shares.after) if share)
+    done = next(step for step, share in enumerate(shares.after) if share >= 0.5)
+    # By a step: the pass counts whole batches. The first shares of a schedule may come to no whole weight.
+    assert begins * steps - 1 <= begun <= begins * steps + 0.2 * steps
+    assert abs(done - is_done * steps) <= 0.15 * steps
+
+
+def test_an_end_before_the_begin_is_refused():
+    (mistake,) = PruneMagnitude.mistakes({"begin": 0.6})
+    assert mistake == "'prune.magnitude': begin (0.6) must not lie behind end (0.5)"
+
+
+def test_what_layers_give_is_taught_and_inputs_are_mixed_where_asked(source):
+    found = pruned(source, method="features", weight=10.0, augment=("mix",))
+    assert found.facts["taught_by"].endswith("the original's answers and the original's features")
+    assert found.facts["compared"] == {"first": "with 'first'"}
+    assert source.share_right(found) > 0.9

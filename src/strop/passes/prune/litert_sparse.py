@@ -94,6 +94,10 @@ class WriteSparselyLiteRT(Pass):
         )
         path = context.workspace / "model.tflite"
         write_flatbuffer(flatbuffer, path)
+        if self.wanted == _SMALLER and path.stat().st_size >= model.path.stat().st_size:
+            return Unchanged(
+                "the file would be no smaller: where zeros lie takes as much room as they do"
+            )
         skipped = {layer.name: "LiteRT's own" for layer in blocks}
         skipped |= {layer.name: "XNNPACK's, on processors without AVX" for layer in pointwise}
         others = len(layers) > len(skipped)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, final
 from strop.core.contracts import Context, Unchanged
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
-from strop.numerics.sparsity import PolynomialDecay, pattern_named
+from strop.numerics.sparsity import ConstantSparsity, PolynomialDecay, Schedule, pattern_named
 from strop.passes import TaughtPass
 
 if TYPE_CHECKING:
     from strop.train.pruning import Pruning
 
-# Weights go in the first half of the epochs; in the second those that stay make up for them.
-_SHARE_FOR_DROPPING = 0.5
+_POWERS = {"cubic": 3.0, "linear": 1.0}
 _WHAT_ZEROS_BRING = "smaller zipped; whether an engine skips them too, strop optimize finds out"
 _CHOICES = 50  # of masks, on the way: each drops so little that a few steps make up for it
 
@@ -43,7 +42,7 @@ class PruneMagnitude(TaughtPass):
     sparsity: float = parameter(
         0.5,
         low=0.0,
-        high=0.999,
+        high=0.999_999,
         search=(0.5, 0.7, 0.8),
         doc="the share of weights to drop; a pattern N:M says it by itself",
     )
@@ -51,6 +50,24 @@ class PruneMagnitude(TaughtPass):
         "unstructured",
         doc="'unstructured'; blocks over a kernel's last axes, such as '4x1', which LiteRT skips in dense layers "
         "(prune.litert_sparse); or weights that stay of each group along the input channels, such as '2:4'",
+    )
+    schedule: str = parameter(
+        "cubic",
+        choices=("cubic", "linear", "constant"),
+        doc="how the share grows from `begin` to `end`: fast and then slowly ('cubic'), evenly ('linear'), or all at once "
+        "('constant')",
+    )
+    begin: float = parameter(
+        0.0, low=0.0, high=1.0, doc="when weights begin to go, as a share of the training"
+    )
+    end: float = parameter(
+        0.5,
+        low=0.0,
+        high=1.0,
+        doc="when the last go, as a share of the training; in the rest those that stay make up for them",
+    )
+    frequency: int = parameter(
+        0, low=0, doc="steps from one choice of weights to the next; 0 for some fifty choices"
     )
     ranking: str = parameter(
         "layer_adaptive",
@@ -63,8 +80,11 @@ class PruneMagnitude(TaughtPass):
 
     @classmethod
     def mistakes(cls, settings: Mapping[str, object]) -> list[str]:
-        """Return what is wrong with `settings`, a line each: a pattern that spells none, too."""
+        """Return what is wrong with `settings`, a line each: a pattern that spells none, an end before the begin, too."""
         found = super().mistakes(settings)
+        begin, end = (settings.get(name, cls.defaults()[name]) for name in ("begin", "end"))
+        if isinstance(begin, float) and isinstance(end, float) and begin > end:
+            found.append(f"'{cls.name}': begin ({begin:g}) must not lie behind end ({end:g})")
         text = settings.get("pattern", "unstructured")
         if isinstance(text, str):
             try:
@@ -113,8 +133,8 @@ class PruneMagnitude(TaughtPass):
         if self.epochs:
             count, batch = len(context.training), model.signature.batch or self.batch_size
             steps = max((count - held_out_of(count, model.signature)) // batch, 1)
-        last = int(steps * self.epochs * _SHARE_FOR_DROPPING)
-        schedule = PolynomialDecay(0.0, target, 0, last, frequency=max(last // _CHOICES, 1))
+        first, last = (int(steps * self.epochs * share) for share in (self.begin, self.end))
+        schedule = self._schedule(target, first, last)
         pruning = Pruning(
             live,
             schedule,
@@ -123,4 +143,14 @@ class PruneMagnitude(TaughtPass):
             exclude=self.exclude,
             seed=context.seed,
         )
-        return pruning, math.ceil((last + 1) / steps) - 1
+        done = first if self.schedule == "constant" else last
+        # In the last epoch at the latest: what is kept of none can't be kept at all.
+        return pruning, min(math.ceil((done + 1) / steps), max(self.epochs, 1)) - 1
+
+    def _schedule(self, target: float, first: int, last: int) -> Schedule:
+        """Return when which share goes, for a first and a last step."""
+        frequency = self.frequency or max((last - first) // _CHOICES, 1)
+        if self.schedule == "constant":
+            return ConstantSparsity(target, first, last, frequency)
+        power = _POWERS[self.schedule]
+        return PolynomialDecay(0.0, target, first, last, power, frequency)
