@@ -69,7 +69,7 @@ class TaughtPass(Pass):
 
     @classmethod
     def mistakes(cls, settings: Mapping[str, object]) -> list[str]:
-        """Return what is wrong with `settings`, a line each: ways to change images that there are not, too."""
+        """Return what is wrong with `settings`, a line each: ways to change samples that there are not, too."""
         found, given = super().mistakes(settings), settings.get("augment", ())
         if isinstance(given, tuple):
             found += [
@@ -77,6 +77,10 @@ class TaughtPass(Pass):
                 for kind in given
                 if kind not in AUGMENTATIONS
             ]
+        if settings.get("weight", 1.0) != 1.0 and settings.get("method", METHODS[0]) == METHODS[0]:
+            found.append(
+                f"'{cls.name}': weight is that of what layers within give, of which the method {METHODS[0]} teaches nothing"
+            )
         return found
 
     def teach(

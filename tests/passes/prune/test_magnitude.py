@@ -185,6 +185,17 @@ def test_an_end_before_the_begin_is_refused():
     assert mistake == "'prune.magnitude': begin (0.6) must not lie behind end (0.5)"
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"sparsity": 0.8, "pattern": "2:4"}, "the pattern 2:4 comes to a sparsity of 0.5, and not of 0.8"),
+        ({"weight": 3.0}, "weight is that of what layers within give, of which the method logits teaches nothing"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_would_do_nothing_is_refused(settings, said):
+    assert PruneMagnitude.mistakes(settings) == [f"'prune.magnitude': {said}"]
+
+
 def test_what_layers_give_is_taught_and_inputs_are_mixed_where_asked(source):
     found = pruned(source, method="features", weight=10.0, augment=("mix",))
     assert found.facts["taught_by"].endswith("the original's answers and the original's features")

@@ -91,6 +91,15 @@ class PruneMagnitude(TaughtPass):
                 pattern = pattern_named(text)
             except ValueError as error:
                 return [*found, f"'{cls.name}': pattern: {error}"]
+            usual = cls.defaults()["sparsity"]
+            if pattern.sparsity and settings.get("sparsity", usual) not in (
+                usual,
+                pattern.sparsity,
+            ):
+                found.append(
+                    f"'{cls.name}': the pattern {text} comes to a sparsity of {pattern.sparsity:g}, and not of "
+                    f"{settings['sparsity']}"
+                )
             if pattern.sparsity is not None and settings.get("ranking") == "global":
                 found.append(
                     f"'{cls.name}': a global ranking has no say in the pattern {text}: as many weights go in every group"
