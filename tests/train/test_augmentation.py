@@ -95,6 +95,34 @@ def test_all_inputs_are_mixed_with_those_of_the_sample_at_the_same_place_from_th
     assert len(shares) == 4
 
 
+def test_a_rectangle_of_each_image_comes_from_its_counterpart():
+    cut = augmentation(["cut"], signature(IMAGES.shape))
+    shares = []
+    for _ in range(20):
+        found = cut([IMAGES])
+        (images,) = (np.asarray(tensor) for tensor in found.inputs)
+        others = IMAGES[::-1]
+        is_own = (images == IMAGES).all(axis=(0, 3))
+        assert np.array_equal(np.where(is_own[None, :, :, None], IMAGES, others), images)
+        rows, columns = ~is_own.all(axis=1), ~is_own.all(axis=0)
+        assert np.array_equal(~is_own, rows[:, None] & columns[None, :])
+        assert float(found.own) == pytest.approx(is_own.mean(), abs=1e-6)
+        shares.append(float(found.own))
+    assert len({round(share, 3) for share in shares}) > 5
+
+
+def test_with_both_a_batch_is_mixed_or_cut():
+    blend = augmentation(["mix", "cut"], signature(IMAGES.shape))
+    kinds = set()
+    for _ in range(20):
+        (images,) = (np.asarray(tensor) for tensor in blend([IMAGES]).inputs)
+        is_own, is_others = (
+            np.isclose(images, one).all(axis=(0, 3)) for one in (IMAGES, IMAGES[::-1])
+        )
+        kinds.add("cut" if (is_own | is_others).all() else "mix")
+    assert kinds == {"mix", "cut"}
+
+
 def test_where_nothing_is_mixed_no_share_is_told():
     assert augmentation(["flip"], signature((None, 16, 8, 2)))([IMAGES]).own is None
 
@@ -105,9 +133,10 @@ def test_where_nothing_is_mixed_no_share_is_told():
         (
             ["melt"],
             signature((None, 8, 8, 1)),
-            "no augmentation 'melt'; there are: flip, shift, mix",
+            "no augmentation 'melt'; there are: flip, shift, mix, cut",
         ),
         (["flip"], signature((None, 8)), "no input is one"),
+        (["cut"], signature((None, 8), (None, 8, 8, 1)), "not all inputs are images"),
         (["flip"], signature((None, 8, 8, 1), output=(None, 8, 8, 1)), "is an image itself"),
     ],
 )

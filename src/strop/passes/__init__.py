@@ -14,7 +14,7 @@ from strop.core.parameters import parameter
 if TYPE_CHECKING:
     from strop.train.fine_tuning import FineTuned
 
-AUGMENTATIONS = ("flip", "shift", "mix")
+AUGMENTATIONS = ("flip", "shift", "mix", "cut")
 """What `strop.train.augmentation` does to samples; told here without a framework."""
 METHODS = ("logits", "features", "attention", "relational")
 """What `strop.train.hints` has the original teach; told here without a framework."""
@@ -52,7 +52,7 @@ class TaughtPass(Pass):
     augment: tuple[str, ...] = parameter(
         (),
         doc="how samples are changed at each step: 'flip' mirrors images left to right, 'shift' moves them by up to an "
-        "eighth, 'mix' blends each sample with another one",
+        "eighth, 'mix' blends each sample with another one, 'cut' has a part of each image come from another one",
     )
     method: str = parameter(
         "logits",

@@ -12,7 +12,7 @@ from keras import ops
 from strop.core.errors import ParameterError, message
 from strop.core.signature import Signature
 
-FLIP, SHIFT, MIX = KINDS = ("flip", "shift", "mix")
+FLIP, SHIFT, MIX, CUT = KINDS = ("flip", "shift", "mix", "cut")
 _FARTHEST = 8  # the part of an image's height and width by which it is shifted at most
 _IMAGE_RANK = 4
 
@@ -40,20 +40,24 @@ def augmentation(kinds: Sequence[str], signature: Signature, *, seed: int = 0) -
     Args:
         kinds: ``flip`` mirrors every second image, left to right; ``shift`` moves a batch by up to an eighth of its
             height and width, what comes in being mirrored at the edge; what is no image stays as it is. ``mix`` blends
-            all inputs of each sample with those of another one, in a share that is drawn for the batch from 0 to 1.
+            all inputs of each sample with those of another one, in a share that is drawn for the batch from 0 to 1; ``cut``
+            has a rectangle of each image come from another one, whose share is drawn likewise. With both it is one or
+            the other, batch by batch.
         signature: The model's; inputs of four axes, channels last, are images.
         seed: For what is drawn.
 
     Raises:
-        ParameterError: If there is no such kind, no image among the inputs, or an output of as many axes, whose targets
-            would have to be changed alike; or whole numbers that are no image among
-            the inputs, which can't be mixed.
+        ParameterError: If there is no such kind, no image among the inputs (for ``cut``: anything else), an output of as
+            many axes, whose targets would have to be changed alike, or whole numbers that are no image among the inputs,
+            which can't be mixed.
 
     References:
         Krizhevsky, Sutskever and Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*, 2012,
         section 4.1 (``flip``, ``shift``). Zhang, Cissé, Dauphin and Lopez-Paz, *mixup: Beyond Empirical Risk
         Minimization*, ICLR 2018 (arXiv:1710.09412); with a teacher that answers to the mixture: Beyer et al.,
-        *Knowledge Distillation: A Good Teacher Is Patient and Consistent*, CVPR 2022 (arXiv:2106.05237).
+        *Knowledge Distillation: A Good Teacher Is Patient and Consistent*, CVPR 2022 (arXiv:2106.05237). Yun et al.,
+        *CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features*, ICCV 2019
+        (arXiv:1905.04899) (``cut``).
     """
     _refuse(kinds, signature)
     draws = keras.random.SeedGenerator(seed)
@@ -65,10 +69,13 @@ def augmentation(kinds: Sequence[str], signature: Signature, *, seed: int = 0) -
         for place in places:
             for change in changes:
                 changed[place] = change(changed[place], draws)
-        if MIX not in kinds:
+        blends = [
+            blend(changed, draws) for kind, blend in ((MIX, _mixed), (CUT, _cut)) if kind in kinds
+        ]
+        if not blends:
             return Changed(changed)
-        own = keras.random.uniform((), seed=draws)
-        return Changed([_mixed(tensor, own) for tensor in changed], own)
+        one, *other = blends
+        return _either(one, *other, by=keras.random.uniform((), seed=draws)) if other else one
 
     return augment
 
@@ -87,7 +94,14 @@ def _refuse(kinds: Sequence[str], signature: Signature) -> None:
         )
     if MIX in kinds:
         _refuse_to_mix(signature)
-    if not {FLIP, SHIFT} & set(kinds):
+    if CUT in kinds and len(_images(signature)) < len(signature.inputs):
+        raise ParameterError(
+            message(
+                f"'{CUT}' takes rectangles of images, and not all inputs are images (four axes, channels last).",
+                f"Take '{MIX}', which blends inputs of any kind.",
+            )
+        )
+    if not {FLIP, SHIFT, CUT} & set(kinds):
         return
     if not _images(signature):
         raise ParameterError(
@@ -122,13 +136,41 @@ def _has_fractions(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat"))
 
 
-def _mixed(tensor: Any, own: Any) -> Any:
+def _mixed(batch: Sequence[Any], draws: Any) -> Changed:
+    """Return samples blended with those of the batch read backwards."""
+    own = keras.random.uniform((), seed=draws)
+    return Changed([_blended(tensor, own) for tensor in batch], own)
+
+
+def _blended(tensor: Any, own: Any) -> Any:
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if _has_fractions(dtype):
         own = ops.cast(own, dtype)
         return own * tensor + (1 - own) * ops.flip(tensor, axis=0)
     exact = ops.cast(tensor, "float32")  # pixels as whole numbers
     return ops.cast(ops.round(own * exact + (1 - own) * ops.flip(exact, axis=0)), dtype)
+
+
+def _cut(batch: Sequence[Any], draws: Any) -> Changed:
+    """Return images with a rectangle, at one place in the whole batch, of those of the batch read backwards."""
+    side = ops.sqrt(keras.random.uniform((), seed=draws))  # so that its area is spread evenly
+    middle = keras.random.uniform((2,), seed=draws)
+    changed, own = [], None
+    for images in batch:
+        down, across = (
+            ops.abs((ops.arange(size, dtype="float32") + 0.5) / size - middle[axis]) < side / 2
+            for axis, size in enumerate(images.shape[1:3])
+        )
+        inside = ops.logical_and(down[:, None], across[None, :])
+        changed.append(ops.where(inside[None, :, :, None], ops.flip(images, axis=0), images))
+        own = 1 - ops.mean(ops.cast(inside, "float32")) if own is None else own
+    return Changed(changed, own)
+
+
+def _either(one: Changed, other: Changed, *, by: Any) -> Changed:
+    pairs = zip([*one.inputs, one.own], [*other.inputs, other.own], strict=True)
+    *inputs, own = (ops.where(by < 0.5, ours, theirs) for ours, theirs in pairs)
+    return Changed(inputs, own)
 
 
 def _flipped(images: Any, draws: Any) -> Any:
