@@ -106,7 +106,14 @@ def test_a_layer_that_always_gives_the_same_teaches_nothing_and_ruins_nothing():
     assert all(np.abs(weight).max() < 10 for weight in student.get_weights())
 
 
-@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param("mixed_float16", marks=pytest.mark.slow),
+        pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
+        "bfloat16",
+    ],
+)
 def test_half_precision_is_compared_in_whole(dtype):
     teacher = convnet(dtype=dtype)
     student = off(teacher, by=0.3)
