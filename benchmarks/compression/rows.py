@@ -12,7 +12,7 @@ from benchmarks.compression.scale import (
     AWARE_EPOCHS,
     AWARE_EPOCHS_OF_CLUSTERED,
     CLUSTERING_EPOCHS,
-    PATTERN_EPOCHS,
+    PRUNING_BATCH,
     PRUNING_EPOCHS,
     PRUNING_RATE,
     STUDENT_EPOCHS,
@@ -31,7 +31,7 @@ _TOLD = ("left_in_float", "left_alone", "macs", "taught_by")
 # tell what it knows of the others.
 _LESSONS: Mapping[str, Any] = {"augment": ("flip", "shift"), "teacher_share": 0.9}
 # What keeps the original's layers follows what these give.
-_FEATURES: Mapping[str, Any] = {**_LESSONS, "method": "features", "weight": 30.0}
+_FEATURES: Mapping[str, Any] = {**_LESSONS, "method": "features", "weight": 10.0}
 # What the blocks of ResNet-8 give, after a projection.
 _OF_BLOCKS: Mapping[str, Any] = {
     "method": "features",
@@ -85,11 +85,12 @@ def _made(work: Bench, runtime: str, steps: Sequence[Step]) -> dict[str, Any]:
     }
 
 
-def pruned(scale: Scale, epochs: int = PRUNING_EPOCHS, **settings: Any) -> Step:
+def pruned(scale: Scale, **settings: Any) -> Step:
     """Return the step that prunes."""
     return step(
         "prune.magnitude",
-        epochs=scale.epochs(epochs),
+        epochs=scale.epochs(PRUNING_EPOCHS),
+        batch_size=PRUNING_BATCH,
         learning_rate=PRUNING_RATE,
         **_FEATURES,
         **settings,
@@ -186,7 +187,7 @@ ROWS = (
         "prune-2of4",
         "pruned 2:4",
         RESNET8,
-        _in_keras(lambda scale: pruned(scale, PATTERN_EPOCHS, sparsity=0.5, pattern="2:4")),
+        _in_keras(lambda scale: pruned(scale, sparsity=0.5, pattern="2:4")),
         0.7,
     ),
     Row(

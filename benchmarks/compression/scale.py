@@ -7,8 +7,9 @@ from benchmarks.places import cache_folder, common_figures_folder, figures_folde
 
 SEEDS = (0, 1, 2)
 PRUNING_EPOCHS = 30
-PRUNING_RATE = 0.003
-PATTERN_EPOCHS = 15
+# Steps are what is short where images are: of smaller batches there are more.
+PRUNING_BATCH = 32
+PRUNING_RATE = 0.002
 CLUSTERING_EPOCHS = 10
 AWARE_EPOCHS = 5
 AWARE_EPOCHS_OF_CLUSTERED = 10
