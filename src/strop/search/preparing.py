@@ -172,10 +172,15 @@ def _reading_seconds(path: Path) -> float:
 
 def unreadable(path: Path, error: TrialError) -> ModelError:
     """Return what to say of a file that brought down, or held up, the library that reads it."""
+    cause = (
+        "The file is damaged, or the processor busy with other work: one that is whole loads in a few seconds where it is "
+        "not. Try once more when it is idle, or save or copy the file again."
+        if isinstance(error, StepTimeoutError)
+        else "The file is probably damaged; one that is whole loads in a few seconds. Save or copy it again."
+    )
     return ModelError(
         message(
-            f"'{path}' can't be read: the process that read it gave no answer ({error}).",
-            "The file is probably damaged; one that is whole loads in a few seconds. Save or copy it again.",
+            f"'{path}' can't be read: the process that read it gave no answer ({error}).", cause
         )
     )
 
