@@ -12,9 +12,9 @@ from benchmarks.compression.scale import (
     AWARE_EPOCHS,
     AWARE_EPOCHS_OF_CLUSTERED,
     CLUSTERING_EPOCHS,
-    PRUNING_BATCH,
     PRUNING_EPOCHS,
     PRUNING_RATE,
+    SMALL_BATCH,
     STUDENT_EPOCHS,
     Scale,
 )
@@ -32,12 +32,7 @@ _TOLD = ("left_in_float", "left_alone", "macs", "taught_by")
 _LESSONS: Mapping[str, Any] = {"augment": ("flip", "shift"), "teacher_share": 0.9}
 # What keeps the original's layers follows what these give.
 _FEATURES: Mapping[str, Any] = {**_LESSONS, "method": "features", "weight": 10.0}
-# What the blocks of ResNet-8 give, after a projection.
-_OF_BLOCKS: Mapping[str, Any] = {
-    "method": "features",
-    "weight": 10.0,
-    "layers": ("activation_2", "activation_4", "activation_6"),
-}
+_STUDENTS: Mapping[str, Any] = {**_LESSONS, "macs": 0.5, "batch_size": SMALL_BATCH}
 
 Way = tuple[str, Sequence[Step]]  # the runtime, and what leads to what it runs
 
@@ -90,7 +85,7 @@ def pruned(scale: Scale, **settings: Any) -> Step:
     return step(
         "prune.magnitude",
         epochs=scale.epochs(PRUNING_EPOCHS),
-        batch_size=PRUNING_BATCH,
+        batch_size=SMALL_BATCH,
         learning_rate=PRUNING_RATE,
         **_FEATURES,
         **settings,
@@ -141,9 +136,9 @@ def _students(scale: Scale) -> dict[str, Way]:
     return {
         name: (
             "tensorflow",
-            [step("distill.student", **{"macs": 0.5, "epochs": epochs, **_LESSONS, **settings})],
+            [step("distill.student", **{**_STUDENTS, "epochs": epochs, **settings})],
         )
-        for name, settings in ((DISTILLED, _OF_BLOCKS), (ALONE, {"teacher_share": 0.0}))
+        for name, settings in ((DISTILLED, {}), (ALONE, {"teacher_share": 0.0}))
     }
 
 
