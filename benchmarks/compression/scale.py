@@ -7,8 +7,7 @@ from benchmarks.places import cache_folder, common_figures_folder, figures_folde
 
 SEEDS = (0, 1, 2)
 PRUNING_EPOCHS = 30
-SMALL_BATCH = 32  # steps are what is short where images are: of small batches there are more
-PRUNING_RATE = 0.002
+PATTERN_EPOCHS = 15
 CLUSTERING_EPOCHS = 10
 AWARE_EPOCHS = 5
 AWARE_EPOCHS_OF_CLUSTERED = 10
