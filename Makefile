@@ -50,7 +50,6 @@ format: $(STAMP)
 
 bench: $(STAMP)  ## hours; what was measured stays, and it goes on where it stopped
 	$(RUN)python -m benchmarks.compression
-	$(RUN)python -m benchmarks.compression
 	$(RUN)python -m benchmarks
 
 clean:
