@@ -68,7 +68,10 @@ def test_a_batch_is_tried_in_parts_too(first):
 
 
 def test_short_calls_are_timed_once_more_and_the_better_figure_stands(dense, first, tmp_path):
-    """Figures of an earlier run are made ten times slower; the second look finds what they are."""
+    """Figures of an earlier run are made slower, all alike; the second look finds what they are.
+
+    Four times, so that calls stay short on a slow machine too, and what was left out as hopeless stays so.
+    """
     out = shutil.copytree(first.folder, tmp_path / "out")
     with closing(sqlite3.connect(out / "study" / "ledger.sqlite")) as ledger, ledger:
         slow = {}
@@ -77,7 +80,7 @@ def test_short_calls_are_timed_once_more_and_the_better_figure_stands(dense, fir
         ).fetchall():
             evaluation = json.loads(text)
             latency = evaluation["measurements"]["latency_p50@8"]
-            slow[key] = latency["value"] = 10 * latency["value"]
+            slow[key] = latency["value"] = 4 * latency["value"]
             ledger.execute(
                 "UPDATE trials SET evaluation = ? WHERE key = ?", (json.dumps(evaluation), key)
             )
