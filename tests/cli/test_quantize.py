@@ -89,7 +89,7 @@ def test_what_makes_no_sense_is_refused_before_any_work(digits, tmp_path):
         quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, activation_bits=16)
     with pytest.raises(ParameterError, match=r"'quantize\.aware' has no parameter 'preset'"):
         quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, preset="mixed")
-    with pytest.raises(ParameterError, match="weight_bits must be one of 4, 8, not 3"):
+    with pytest.raises(ParameterError, match="weight_bits must be one of 4, 7, 8, not 3"):
         quantize(digits.model, digits.data, tmp_path / "m.xml", aware=True, weight_bits=3)
     with pytest.raises(SamplesError, match="no samples to find the ranges of integers with"):
         quantize(digits.model, output=tmp_path / "made.tflite")

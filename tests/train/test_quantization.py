@@ -152,14 +152,15 @@ def test_the_finished_model_answers_as_the_one_that_was_taught(aware):
     assert np.mean(np.abs(taught - found) > 0.01 * step_of(last)) < 0.1
 
 
-@pytest.mark.parametrize(("bits", "codes"), [(8, 255), (4, 15)])
-def test_finished_kernels_hold_so_many_values_a_channel(original, bits, codes):
+@pytest.mark.parametrize(("bits", "codes", "first"), [(8, 255, 127), (7, 127, 127), (4, 15, 15)])
+def test_finished_kernels_hold_so_many_values_a_channel(original, bits, codes, first):
+    """Those that read what comes in have no more than 127: their sums saturate soonest."""
     finished = aware_of(original, weight_bits=bits).finished()
-    for layer in finished.layers:
-        if isinstance(layer, QuantizedLayer):
-            kernel, found = np.asarray(layer.layer.kernel), np.asarray(layer.codes)
-            np.testing.assert_array_equal(kernel, (found * np.asarray(layer.step)).astype("f4"))
-            assert np.abs(found).max() == codes // 2
+    quantized = [layer for layer in finished.layers if isinstance(layer, QuantizedLayer)]
+    for layer in quantized:
+        kernel, found = np.asarray(layer.layer.kernel), np.asarray(layer.codes)
+        np.testing.assert_array_equal(kernel, (found * np.asarray(layer.step)).astype("f4"))
+        assert np.abs(found).max() == (first if layer is quantized[0] else codes) // 2
 
 
 def test_a_finished_model_is_saved_and_loaded(aware, tmp_path):
@@ -602,7 +603,7 @@ def test_all_mistakes_of_settings_are_told_at_once():
     with pytest.raises(ParameterError) as refused:
         Quantization(weight_bits=3, activation_bits=4, ranges="guessed")
     assert str(refused.value) == (
-        "weight_bits must be one of 4, 8, not 3\n"
+        "weight_bits must be one of 4, 7, 8, not 3\n"
         "activation_bits must be one of 8, 16, not 4\n"
         "ranges must be one of 'moving_average', 'learned', not 'guessed'"
     )

@@ -12,7 +12,6 @@ from strop.engine.machine import Machine
 
 _TINY_MS = 0.15
 _SHORT_MS = 1.0
-_INTEGER = ("AVX-512 VNNI", "AVX-VNNI", "AMX int8", "NEON dot product", "NEON i8mm")
 _BFLOAT16 = ("AVX-512 BF16", "AMX BF16", "NEON BF16")
 _NOUNS = {
     "latency": "time",
@@ -94,7 +93,7 @@ def _of_technique(
         seen.append(
             f"{layers} stayed in float, with conversions at {'its' if left == 1 else 'their'} borders"
         )
-    if kind.computes_in_integers and not set(_INTEGER) & set(machine.instructions):
+    if kind.computes_in_integers and not machine.has_integer_dot_products:
         seen.append("this processor has no integer dot-product instructions")
     if kind.price:
         return seen, [kind.price]

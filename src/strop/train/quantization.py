@@ -35,7 +35,7 @@ from strop.train.ranges import LEARNED, MOVING_AVERAGE, FakeQuantize, QuantizedL
 from strop.train.rebuilding import copied, copy_state
 from strop.train.rounding import Rounding
 
-WEIGHT_BITS, ACTIVATION_BITS, RANGES = (4, 8), (8, 16), (MOVING_AVERAGE, LEARNED)
+WEIGHT_BITS, ACTIVATION_BITS, RANGES = (4, 7, 8), (8, 16), (MOVING_AVERAGE, LEARNED)
 _SETTLED_FOR = 0.3  # of the epochs, at their end
 _SEEN_AT_ONCE = 64
 # Of a kernel's weights, so many zeros are no chance: numbers that were drawn, or trained, hardly ever are.
@@ -47,7 +47,8 @@ class Quantization:
     """What to quantize, and how.
 
     Attributes:
-        weight_bits: Width of a weight's code, 4 or 8.
+        weight_bits: Width of a weight's code, 4, 7 or 8. The kernels that read inputs have 7 at most, see
+            `strop.train.rounding`.
         activation_bits: Width of the codes between layers, 8 or 16.
         ranges: ``moving_average`` of what batches hold; ``learned`` trains ranges and the steps of weights.
         exclude: Layers to leave in float with all that they contain: names, with or without those around them; names

@@ -53,6 +53,10 @@ from strop.train.ranges import FakeQuantize, QuantizedLayer
 
 _MOST_CLUSTERS = 64
 
+# Processors without VNNI add two products of codes in 16 bits, where those of large activations and weights saturate
+# (OpenVINO, ONNX Runtime). Inputs, such as images, fill their codes; so their weights are given half the range.
+_FIRST_BITS = 7
+
 Excluded = Callable[[Chain], str | None]
 
 
@@ -94,6 +98,7 @@ class Rounding:
         self._parts: dict[int, list[Any]] = {}
         self._operations: dict[str, Any] = {}
         self._folded = _foldings(calls.calls, excluded)
+        self._first = _first_kernels(calls)
 
     def model(self, copy: Any, original: Any) -> Any:
         """Return the new model, on the inputs of `copy`, with outputs named as those of `original`."""
@@ -174,16 +179,24 @@ class Rounding:
 
     def _quantized_layers(self, layer: Any, done: Any) -> list[Any]:
         """Return the layers that one with a kernel becomes, its function left out where kernels have none like it."""
+        most = _FIRST_BITS if id(layer) in self._first else self._weight_bits
         if not is_within_kernels(activation_of(layer)):
             layer = with_activation(layer, keras.activations.linear)
         parts = depthwise_and_pointwise(layer) if _is_separable(layer) else [layer]
-        return [self._quantized_layer(part, done if part is parts[-1] else None) for part in parts]
+        return [
+            self._quantized_layer(
+                part,
+                done if part is parts[-1] else None,
+                most_bits=most if part is parts[0] else self._weight_bits,
+            )
+            for part in parts
+        ]
 
-    def _quantized_layer(self, layer: Any, done: Any) -> Any:
+    def _quantized_layer(self, layer: Any, done: Any, *, most_bits: int) -> Any:
         made = QuantizedLayer(
             layer,
             done,
-            bits=self._weight_bits,
+            bits=min(self._weight_bits, most_bits),
             ranges=self._ranges,
             per_channel=not _is_clustered(layer),
             name=layer.name,
@@ -204,7 +217,9 @@ class Rounding:
             )
         if id(done) not in self._parts:
             identity = identity_on(tensor.shape, done.name)
-            self._parts[id(done)] = [self._quantized_layer(identity, done)]
+            self._parts[id(done)] = [
+                self._quantized_layer(identity, done, most_bits=self._weight_bits)
+            ]
         (layer,) = self._parts[id(done)]
         value = _Value(layer(tensor), is_pending=True)
         self.quantized[call.name] = None
@@ -463,6 +478,19 @@ class _Value:
     def is_float(self) -> bool:
         """Whether it comes of what computes in float."""
         return not self.is_pending and self.rounded is not self.raw
+
+
+def _first_kernels(calls: Calls) -> set[int]:
+    """Return the ids of the layers with kernels that read an input of the model as it is, or what has no kernel before it."""
+    untouched, found = set(calls.inputs), set()
+    for call in calls.calls:
+        if untouched.isdisjoint(call.tensors):
+            continue
+        if call.kinds & (LINEAR | SEPARABLE):
+            found.add(id(call.operation))
+        else:
+            untouched.update(call.results)
+    return found
 
 
 def _foldings(calls: Sequence[Call], excluded: Excluded) -> dict[int, Any]:

@@ -137,7 +137,7 @@ class QuantizeStaticONNX(Pass):
                 given,
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                # What ONNX Runtime's documentation advises for processors with VNNI; others lose nothing by it.
+                # What ONNX Runtime's documentation advises for processors with VNNI; on others large sums saturate.
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=node_names(ready, keep_float),
