@@ -138,7 +138,7 @@ class TaughtPass(Pass):
             model: The pass's, whose signature it has.
             context: The pass's.
         """
-        from strop.train.fine_tuning import answers_of
+        from strop.train.lessons import answers_of
 
         def is_enough() -> bool:
             found = context.judge(lambda samples: answers_of(live, samples, model.signature))

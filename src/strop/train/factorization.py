@@ -22,8 +22,8 @@ from strop.core.signature import Signature
 from strop.numerics.low_rank import Floats, keeps, within_budget
 from strop.train.exclusions import Exclusion
 from strop.train.factors import KINDS, Factors, Ranks, Way, spelled, ways
-from strop.train.fine_tuning import answers_of
 from strop.train.kernels import kernels_of
+from strop.train.lessons import answers_of
 from strop.train.losses import distillation_loss, kind_of
 from strop.train.rebuilding import Copy, copied, rebuilt
 
