@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from strop.core.errors import ParameterError, message
+from strop.core.errors import ParameterError
 from strop.core.samples import Samples
 from strop.core.signature import Signature
+from strop.graph.keras_layers import plain_layers
 from strop.graph.keras_models import arranged, outputs_of
-from strop.train.augmentation import MIX, Augmentation, augmentation
+from strop.train.augmentation import Augmentation, augmentation
 from strop.train.hints import LOGITS, Hints, hints_of, mistakes
 from strop.train.lessons import ANSWERED_AT_ONCE, Lessons, lessons_of
 from strop.train.watch import Report, Watch
@@ -153,14 +154,6 @@ def augmented_by(
     """
     if not settings.augment:
         return None
-    looked_up = [layer for layer in _within(model) if isinstance(layer, keras.layers.Embedding)]
-    if MIX in settings.augment and looked_up:
-        raise ParameterError(
-            message(
-                f"the layer '{looked_up[0].name}' looks up numbers, and what lies between two of them is another word.",
-                f"Do without '{MIX}'.",
-            )
-        )
 
     # A function: a teacher among the attributes of a Keras model would be trained, and saved, with it.
     def answer(tensors: Sequence[Any]) -> list[Any]:
@@ -169,7 +162,7 @@ def augmented_by(
         given = teacher(arranged(teacher, list(tensors), signature), training=False)
         return [ops.stop_gradient(tensor) for tensor in outputs_of(given, signature)]
 
-    return Augmented(augmentation(settings.augment, signature, seed=seed), answer)
+    return Augmented(augmentation(settings.augment, signature, model=model, seed=seed), answer)
 
 
 def hints_by(teacher: Any, model: Any, settings: FineTuning) -> Hints | None:
@@ -340,13 +333,8 @@ def _optimizer(compiled: Any, settings: FineTuning, steps: int, student: Any) ->
         made = type(own).from_config(config)
     if any(map(is_half, student.trainable_variables)):
         made = WholePrecision(made)
-    is_scaled = any(getattr(layer, "compute_dtype", "") == "float16" for layer in _within(student))
+    is_scaled = any(
+        getattr(layer, "compute_dtype", "") == "float16" for layer in plain_layers(student)
+    )
     # Gradients of half precision vanish unless the loss is scaled.
     return keras.optimizers.LossScaleOptimizer(made) if is_scaled else made
-
-
-def _within(model: Any) -> Iterator[Any]:
-    """Yield the layers of a model, those of models within too."""
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from _within(layer)
