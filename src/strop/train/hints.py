@@ -17,6 +17,7 @@ from strop.core.errors import ParameterError, UnknownNameError, message
 from strop.core.signature import Signature
 from strop.graph.keras_calls import functional_of, nodes_of
 from strop.graph.keras_models import arranged
+from strop.train.losses import LEAST_SPREAD_IN_FLOAT32
 
 LOGITS, FEATURES, ATTENTION, RELATIONAL = METHODS = (
     "logits",
@@ -25,7 +26,6 @@ LOGITS, FEATURES, ATTENTION, RELATIONAL = METHODS = (
     "relational",
 )
 _LEAST = 1e-12  # of what is divided by, or has its root taken
-_LEAST_SPREAD = 1e-6  # of a square: below it, differences are the rounding of float32
 _SAYS_WHAT = {
     FEATURES: "the original's features",
     ATTENTION: "the original's attention maps",
@@ -151,7 +151,7 @@ def _error_over_variance(wanted: Any, given: Any) -> Any:
     nothing to be learnt from it.
     """
     spread = ops.var(wanted)
-    varies = spread > _LEAST_SPREAD * ops.mean(ops.square(wanted))
+    varies = spread > LEAST_SPREAD_IN_FLOAT32 * ops.mean(ops.square(wanted))
     error = ops.mean(ops.square(wanted - given)) / ops.where(varies, spread, 1.0)
     return ops.where(varies, error, 0.0)
 

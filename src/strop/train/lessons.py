@@ -17,6 +17,7 @@ from strop.core.samples import Samples
 from strop.core.signature import Signature
 from strop.graph.keras_models import arranged, outputs_of
 from strop.train.losses import (
+    LEAST_SPREAD,
     TEMPERATURE,
     Kind,
     distillation_loss,
@@ -29,7 +30,6 @@ ANSWERED_AT_ONCE = 256
 """Samples a call where nothing is taught."""
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
 _LEAST_SAMPLES = 8
-_LEAST_SPREAD = 1e-12  # of a square
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _spread(answers: NDArray[Any]) -> float:
     """Return the variance of answers; 1 where they are one and the same number but for rounding."""
     exact = np.asarray(answers, np.float64)
     found = float(exact.var())
-    return found if found > _LEAST_SPREAD * float(np.square(exact).mean()) else 1.0
+    return found if found > LEAST_SPREAD * float(np.square(exact).mean()) else 1.0
 
 
 def _compiled_losses(model: Any, signature: Signature) -> list[Any]:
