@@ -79,7 +79,8 @@ class TaughtPass(Pass):
             ]
         if settings.get("weight", 1.0) != 1.0 and settings.get("method", METHODS[0]) == METHODS[0]:
             found.append(
-                f"'{cls.name}': weight is that of what layers within give, of which the method {METHODS[0]} teaches nothing"
+                f"'{cls.name}': weight is that of what layers within give, of which the method '{METHODS[0]}' teaches nothing: "
+                "set method to another, or leave out weight"
             )
         return found
 
