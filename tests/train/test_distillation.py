@@ -12,12 +12,13 @@ from strop.core.samples import Samples
 from strop.graph.keras_files import load
 from strop.graph.keras_models import signature_of
 from strop.train.distillation import Distillation, distill
-from strop.train.fine_tuning import FineTuning, answers_of, fine_tune
+from strop.train.fine_tuning import FineTuning, fine_tune
 from strop.train.hints import (
     METHODS,
     AttentionDistillation,
     RelationalDistillation,
 )
+from strop.train.lessons import answers_of
 from strop.train.losses import Kind, distillation_loss
 
 

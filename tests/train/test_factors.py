@@ -30,7 +30,7 @@ def one(layer, shape, **given):
 
 def ways_of(model, kind="tucker", margin=0.0):
     kernels, _ = kernels_of(model)
-    return ways(kernels, copied(model).calls, kind, margin)
+    return ways(kernels, copied(model).uses, kind, margin)
 
 
 def drawn(shape):

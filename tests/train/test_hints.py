@@ -10,7 +10,8 @@ from strop.core.errors import ParameterError
 from strop.core.samples import Samples
 from strop.graph.keras_models import signature_of
 from strop.train.fine_tuning import FineTuning, fine_tune
-from strop.train.hints import METHODS, hints_of
+from strop.train.hints import LOGITS, METHODS, hints_of, mistakes
+from tests import models
 
 COUNT = 48
 
@@ -140,3 +141,42 @@ def test_a_method_that_there_is_not_is_refused_without_a_teacher_too():
     model = convnet()
     with pytest.raises(ParameterError, match="method must be one of 'logits'"):
         fine_tune(model, samples, signature_of(model), FineTuning(method="typo"))
+
+
+LAYERS = (("first", "first"),)
+
+
+@pytest.mark.parametrize(
+    ("given", "then"),
+    [
+        ({}, ""),
+        ({"weight": 3.0}, " Leave out weight then."),
+        ({"layers": LAYERS}, " Leave out layers then."),
+        ({"weight": 3.0, "layers": LAYERS}, " Leave out weight and layers then."),
+    ],
+)
+def test_who_is_sent_to_the_answers_is_told_which_settings_to_leave_out(given, then):
+    with pytest.raises(ParameterError) as refused:
+        hints_of(models.subclassed(), convnet(), "features", **given)
+    assert str(refused.value).splitlines()[1:] == [
+        f"The method 'features' takes Functional and Sequential models; by its answers any can be taught.{then}",
+        "  method = 'logits'",
+    ]
+
+
+def test_a_weight_for_a_model_with_nothing_within_is_to_be_left_out():
+    one = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    with pytest.raises(ParameterError) as refused:
+        hints_of(off(one), one, "relational", weight=3.0)
+    assert str(refused.value).splitlines()[1:] == [
+        "By its answers it can be taught. Leave out weight then.",
+        "  method = 'logits'",
+    ]
+
+
+def test_layers_that_no_method_compares_are_told_with_the_setting_to_change():
+    assert mistakes(LOGITS, 1.0, LAYERS) == [
+        "layers are compared by the methods 'features', 'attention' and 'relational', and method is 'logits': set it to "
+        "one of them, or name no layers"
+    ]
+    assert mistakes("features", 1.0, LAYERS) == mistakes(LOGITS, 1.0, ()) == []

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from strop.core.errors import ModelError
 from strop.graph.quiet import quiet
-from strop.train.rebuilding import Call, copied, rebuilt
+from strop.train.rebuilding import Use, copied, rebuilt
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +45,10 @@ def test_a_copy_answers_alike_and_is_another():
 
 def test_each_place_of_a_layer_is_told_with_its_shapes():
     model, deep = twice()
-    calls = [call for call in copied(model).calls if call.layer is deep]
-    assert calls == 2 * [Call(deep, (None, 8), (None, 8))]
+    uses = [use for use in copied(model).uses if use.layer is deep]
+    assert uses == 2 * [Use(deep, (None, 8), (None, 8))]
     image = keras.Sequential([keras.Input((9, 7, 3)), layers.Conv2D(4, 3, strides=2, name="c")])
-    assert copied(image).calls == (Call(image.layers[0], (None, 9, 7, 3), (None, 4, 3, 4)),)
+    assert copied(image).uses == (Use(image.layers[0], (None, 9, 7, 3), (None, 4, 3, 4)),)
 
 
 def test_a_copy_tells_what_stands_for_each_layer():

@@ -79,7 +79,8 @@ class TaughtPass(Pass):
             ]
         if settings.get("weight", 1.0) != 1.0 and settings.get("method", METHODS[0]) == METHODS[0]:
             found.append(
-                f"'{cls.name}': weight is that of what layers within give, of which the method {METHODS[0]} teaches nothing"
+                f"'{cls.name}': weight is that of what layers within give, of which the method '{METHODS[0]}' teaches nothing: "
+                "set method to another, or leave out weight"
             )
         return found
 
@@ -138,7 +139,7 @@ class TaughtPass(Pass):
             model: The pass's, whose signature it has.
             context: The pass's.
         """
-        from strop.train.fine_tuning import answers_of
+        from strop.train.lessons import answers_of
 
         def is_enough() -> bool:
             found = context.judge(lambda samples: answers_of(live, samples, model.signature))

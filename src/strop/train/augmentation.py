@@ -11,6 +11,7 @@ from keras import ops
 
 from strop.core.errors import ParameterError, message
 from strop.core.signature import Signature
+from strop.graph.keras_layers import plain_layers
 
 FLIP, SHIFT, MIX, CUT = KINDS = ("flip", "shift", "mix", "cut")
 _FARTHEST = 8  # the part of an image's height and width by which it is shifted at most
@@ -34,7 +35,9 @@ class Changed:
 Augmentation = Callable[[Sequence[Any]], Changed]
 
 
-def augmentation(kinds: Sequence[str], signature: Signature, *, seed: int = 0) -> Augmentation:
+def augmentation(
+    kinds: Sequence[str], signature: Signature, *, model: Any = None, seed: int = 0
+) -> Augmentation:
     """Return what changes a batch, in the order of the signature's inputs.
 
     Args:
@@ -44,12 +47,13 @@ def augmentation(kinds: Sequence[str], signature: Signature, *, seed: int = 0) -
             has a rectangle of each image come from another one, whose share is drawn likewise. With both it is one or
             the other, batch by batch.
         signature: The model's; inputs of four axes, channels last, are images.
+        model: The `keras.Model` that is given the batches, which may look numbers up; None for one that looks up none.
         seed: For what is drawn.
 
     Raises:
         ParameterError: If there is no such kind, no image among the inputs (for ``cut``: anything else), an output of as
-            many axes, whose targets would have to be changed alike, or whole numbers that are no image among the inputs,
-            which can't be mixed.
+            many axes, whose targets would have to be changed alike, or what can't be mixed: whole numbers that are no
+            image among the inputs, or numbers that the model looks up.
 
     References:
         Krizhevsky, Sutskever and Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*, 2012,
@@ -59,7 +63,7 @@ def augmentation(kinds: Sequence[str], signature: Signature, *, seed: int = 0) -
         *CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features*, ICCV 2019
         (arXiv:1905.04899) (``cut``).
     """
-    _refuse(kinds, signature)
+    _refuse(kinds, signature, model)
     draws = keras.random.SeedGenerator(seed)
     places = _images(signature)
     changes = [change for kind, change in ((FLIP, _flipped), (SHIFT, _shifted)) if kind in kinds]
@@ -86,14 +90,14 @@ def _images(signature: Signature) -> list[int]:
     return [place for place, shape in enumerate(shapes) if len(shape) == _IMAGE_RANK]
 
 
-def _refuse(kinds: Sequence[str], signature: Signature) -> None:
+def _refuse(kinds: Sequence[str], signature: Signature, model: Any) -> None:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ParameterError(
             f"there is no augmentation {unknown[0]!r}; there are: {', '.join(KINDS)}"
         )
     if MIX in kinds:
-        _refuse_to_mix(signature)
+        _refuse_to_mix(signature, model)
     if CUT in kinds and len(_images(signature)) < len(signature.inputs):
         raise ParameterError(
             message(
@@ -117,7 +121,7 @@ def _refuse(kinds: Sequence[str], signature: Signature) -> None:
         )
 
 
-def _refuse_to_mix(signature: Signature) -> None:
+def _refuse_to_mix(signature: Signature, model: Any) -> None:
     whole = [
         spec for spec in signature.inputs
         if not _has_fractions(spec.dtype) and len(spec.shape) != _IMAGE_RANK
@@ -127,6 +131,16 @@ def _refuse_to_mix(signature: Signature) -> None:
             message(
                 f"the input '{whole[0].name}' is {whole[0].dtype}, and no image: what lies between two samples is no "
                 "sample there.",
+                f"Do without '{MIX}'.",
+            )
+        )
+    # Keras gives such inputs as float32 where nobody says what they are.
+    layers = () if model is None else plain_layers(model)
+    looked_up = [layer for layer in layers if isinstance(layer, keras.layers.Embedding)]
+    if looked_up:
+        raise ParameterError(
+            message(
+                f"the layer '{looked_up[0].name}' looks up numbers, and what lies between two of them is another word.",
                 f"Do without '{MIX}'.",
             )
         )

@@ -22,15 +22,15 @@ from strop.graph.keras_models import signature_of
 from strop.train.fine_tuning import (
     FineTuned,
     FineTuning,
-    Report,
     Taught,
     augmented_by,
     hints_by,
-    lessons_of,
     teach,
 )
 from strop.train.hints import mistakes
+from strop.train.lessons import lessons_of
 from strop.train.losses import TEMPERATURE
+from strop.train.watch import Report
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def distill(
     augmented = augmented_by(teacher, student, signature, settings, seed)
     hints = hints_by(teacher, student, settings)
     lessons = lessons_of(
-        student, samples, signature, settings,
-        teacher=teacher, compiled=compiled, temperature=settings.temperature,
+        student, samples, signature,
+        teacher_share=settings.teacher_share, teacher=teacher, compiled=compiled, temperature=settings.temperature,
     )  # fmt: skip
     return teach(
         Taught(student, signature, lessons, augmented, hints), settings,

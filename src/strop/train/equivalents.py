@@ -16,6 +16,9 @@ def mean_of_all(operation: Any, shape: Sequence[int | None]) -> Any:
     is_last = getattr(operation, "data_format", "") == "channels_last"
     if not is_last or tuple(sizes or ()) != tuple(shape[1:-1]):
         return None
+    # Padded to its own size, an image has a mean at each place, over what of it is there.
+    if any(size != 1 for size in operation.compute_output_shape(tuple(shape))[1:-1]):
+        return None
     kind = getattr(keras.layers, f"GlobalAveragePooling{len(shape) - 2}D")
     return kind(data_format="channels_last", keepdims=True, name=operation.name)
 

@@ -22,8 +22,8 @@ from strop.core.signature import Signature
 from strop.numerics.low_rank import Floats, keeps, within_budget
 from strop.train.exclusions import Exclusion
 from strop.train.factors import KINDS, Factors, Ranks, Way, spelled, ways
-from strop.train.fine_tuning import answers_of
 from strop.train.kernels import kernels_of
+from strop.train.lessons import answers_of
 from strop.train.losses import distillation_loss, kind_of
 from strop.train.rebuilding import Copy, copied, rebuilt
 
@@ -94,7 +94,7 @@ def factorize(
         raise ParameterError("\n".join(mistakes))
     kernels, left = kernels_of(model, exclude)
     copy = copied(model)
-    found, unsuited = ways(kernels, copy.calls, kind, margin)
+    found, unsuited = ways(kernels, copy.uses, kind, margin)
     if macs is None:
         chosen, unpaid = _by_energy(found, energy)
     else:
@@ -151,7 +151,7 @@ def _mistakes(energy: float, macs: float | None, kind: str, margin: float | None
 
 def _rows(copy: Copy, chosen: Mapping[str, tuple[Way, Ranks]]) -> dict[int, Any]:
     """Return the layers that stand for others, by the `id` of these; no name is given twice."""
-    taken = {call.layer.name for call in copy.calls}
+    taken = {use.layer.name for use in copy.uses}
     rows = {}
     for way, ranks in chosen.values():
         names = (f"{way.layer.name}_factor{number}" for number in itertools.count(1))

@@ -29,7 +29,7 @@ from strop.numerics.low_rank import (
     tucker_product,
 )
 from strop.train.kernels import Kernel
-from strop.train.rebuilding import Call, Part, alike
+from strop.train.rebuilding import Part, Use, alike
 
 KINDS = ("tucker", "channel", "spatial")
 Ranks = tuple[int, ...]
@@ -148,21 +148,21 @@ class Way:
 
 
 def ways(
-    kernels: Sequence[Kernel], calls: Sequence[Call], kind: str, margin: float | None
+    kernels: Sequence[Kernel], uses: Sequence[Use], kind: str, margin: float | None
 ) -> tuple[dict[str, Way], dict[str, str]]:
     """Return the ways to factor layers by name, and the layers that have none, with the reason.
 
     Args:
         kernels: What may be factored.
-        calls: Where layers stand in the model.
+        uses: Those of layers in the model.
         kind: What convolutions become, one of `KINDS`.
         margin: The share of multiply-accumulates and of weights that has to be saved, in [0, 1); None for a third in
             convolutions, and a tenth in others.
     """
-    owners: dict[int, dict[int, list[Call]]] = {}
-    for call in calls:
-        for variable in call.layer.variables:
-            owners.setdefault(id(variable), {}).setdefault(id(call.layer), []).append(call)
+    owners: dict[int, dict[int, list[Use]]] = {}
+    for use in uses:
+        for variable in use.layer.variables:
+            owners.setdefault(id(variable), {}).setdefault(id(use.layer), []).append(use)
     found: dict[str, Way] = {}
     left: dict[str, str] = {}
     for kernel in kernels:
@@ -175,10 +175,10 @@ def ways(
 
 
 def _way_of(
-    kernel: Kernel, owners: Sequence[Sequence[Call]], kind: str, margin: float | None
+    kernel: Kernel, owners: Sequence[Sequence[Use]], kind: str, margin: float | None
 ) -> Way | str:
-    """Return the way to factor a kernel, or why there is none, given the calls of each layer that has it."""
-    layers = [calls[0].layer for calls in owners]
+    """Return the way to factor a kernel, or why there is none, given the uses of each layer that has it."""
+    layers = [uses[0].layer for uses in owners]
     if not layers:
         return "the model does not call it"
     if layers[0].name != kernel.layer.split("/")[-1]:
@@ -193,24 +193,24 @@ def _way_of(
         return "its kernel has no weights"
     if not np.isfinite(weights).all():
         return "its weights are not all finite"
-    (layer,), (calls,) = layers, owners
+    (layer,), (uses,) = layers, owners
     if margin is None:
         margin = _MARGIN_OF_CONVOLUTIONS if isinstance(layer, _CONVOLUTIONS) else _MARGIN
     if isinstance(layer, keras.layers.Embedding):
         is_constrained = layer.embeddings_constraint is not None
-        return _CONSTRAINED if is_constrained else _embedding(layer, weights, calls, margin)
+        return _CONSTRAINED if is_constrained else _embedding(layer, weights, uses, margin)
     if layer.kernel_constraint is not None:
         return _CONSTRAINED
     if isinstance(layer, keras.layers.Dense):
-        return _dense(layer, weights, calls, margin)
+        return _dense(layer, weights, uses, margin)
     if layer.groups != 1:
         return f"its channels are in {layer.groups} groups"
     makers = {"tucker": _tucker, "channel": _channel, "spatial": _spatial}
-    return makers[kind](layer, weights, _Places.of(layer, calls), margin)
+    return makers[kind](layer, weights, _Places.of(layer, uses), margin)
 
 
-def _dense(layer: Any, kernel: Floats, calls: Sequence[Call], margin: float) -> Way | str:
-    counts = [_product(call.gives[1:-1]) for call in calls]
+def _dense(layer: Any, kernel: Floats, uses: Sequence[Use], margin: float) -> Way | str:
+    counts = [_product(use.gives[1:-1]) for use in uses]
     each = sum(count or 1 for count in counts)
 
     def parts(factors: Sequence[Floats], names: Iterator[str]) -> list[Part]:
@@ -223,8 +223,8 @@ def _dense(layer: Any, kernel: Floats, calls: Sequence[Call], margin: float) -> 
     )  # fmt: skip
 
 
-def _embedding(layer: Any, table: Floats, calls: Sequence[Call], margin: float) -> Way | str:
-    counts = [_product(call.given[1:]) for call in calls]
+def _embedding(layer: Any, table: Floats, uses: Sequence[Use], margin: float) -> Way | str:
+    counts = [_product(use.given[1:]) for use in uses]
     each = sum(count or 1 for count in counts)
 
     def parts(factors: Sequence[Floats], names: Iterator[str]) -> list[Part]:
@@ -249,7 +249,7 @@ def _embedding(layer: Any, table: Floats, calls: Sequence[Call], margin: float) 
 
 @dataclass(frozen=True)
 class _Places:
-    """How many places a convolution has, summed over all calls.
+    """How many places a convolution has, summed over all uses.
 
     Attributes:
         given: Of what it is given.
@@ -264,12 +264,12 @@ class _Places:
     is_counted: bool
 
     @classmethod
-    def of(cls, layer: Any, calls: Sequence[Call]) -> _Places:
+    def of(cls, layer: Any, uses: Sequence[Use]) -> _Places:
         """Return the places of a convolution."""
         axes = slice(2, None) if layer.data_format == "channels_first" else slice(1, -1)
         sums, is_counted = np.zeros(3, np.int64), True
-        for call in calls:
-            given, gives = call.given[axes], call.gives[axes]
+        for use in uses:
+            given, gives = use.given[axes], use.gives[axes]
             if None in given + gives:
                 given, gives, is_counted = layer.strides, (1,) * len(gives), False
             between = gives[:1] + given[1:]

@@ -17,6 +17,7 @@ from strop.core.errors import ParameterError, UnknownNameError, message
 from strop.core.signature import Signature
 from strop.graph.keras_calls import functional_of, nodes_of
 from strop.graph.keras_models import arranged
+from strop.train.losses import LEAST_SPREAD_IN_FLOAT32
 
 LOGITS, FEATURES, ATTENTION, RELATIONAL = METHODS = (
     "logits",
@@ -25,7 +26,6 @@ LOGITS, FEATURES, ATTENTION, RELATIONAL = METHODS = (
     "relational",
 )
 _LEAST = 1e-12  # of what is divided by, or has its root taken
-_LEAST_SPREAD = 1e-6  # of a square: below it, differences are the rounding of float32
 _SAYS_WHAT = {
     FEATURES: "the original's features",
     ATTENTION: "the original's attention maps",
@@ -151,7 +151,7 @@ def _error_over_variance(wanted: Any, given: Any) -> Any:
     nothing to be learnt from it.
     """
     spread = ops.var(wanted)
-    varies = spread > _LEAST_SPREAD * ops.mean(ops.square(wanted))
+    varies = spread > LEAST_SPREAD_IN_FLOAT32 * ops.mean(ops.square(wanted))
     error = ops.mean(ops.square(wanted - given)) / ops.where(varies, spread, 1.0)
     return ops.where(varies, error, 0.0)
 
@@ -244,7 +244,10 @@ def mistakes(method: str, weight: float, layers: Sequence[tuple[str, str]]) -> l
     if not weight >= 0:
         found.append(f"weight must be at least 0, not {weight!r}")
     if layers and method == LOGITS:
-        found.append("layers are compared by the methods features, attention and relational")
+        found.append(
+            "layers are compared by the methods 'features', 'attention' and 'relational', and method is 'logits': set it "
+            "to one of them, or name no layers"
+        )
     return found
 
 
@@ -282,11 +285,12 @@ def hints_of(
         raise ParameterError("\n".join(found))
     if method == LOGITS:
         return None
-    own, other = (_graph_of(model, method) for model in (student, teacher))
+    idle = _to_leave_out(weight, layers)
+    own, other = (_graph_of(model, method, idle) for model in (student, teacher))
     if layers:
         pairs = [(_named(own, ours), _named(other, theirs)) for ours, theirs in layers]
     else:
-        pairs = _matched(own, other, method)
+        pairs = _matched(own, other, method, idle)
     for pair in pairs:
         _refuse_pair(*pair, method)
     names = tuple((ours.name, theirs.name) for ours, theirs in pairs)
@@ -323,14 +327,20 @@ def _giving(graph: Any, features: Sequence[Any]) -> Any:
     return keras.Model(graph._inputs_struct, [*answers, *features], name="features")
 
 
-def _graph_of(model: Any, method: str) -> Any:
+def _to_leave_out(weight: float, layers: Sequence[tuple[str, str]]) -> str:
+    """Return which settings are to be left out where answers alone are taught, in words; nothing where none was given."""
+    given = [name for name, is_given in (("weight", weight != 1), ("layers", layers)) if is_given]
+    return f" Leave out {' and '.join(given)} then." if given else ""
+
+
+def _graph_of(model: Any, method: str, idle: str) -> Any:
     graph = functional_of(model)
     if graph is None:
         raise ParameterError(
             message(
                 f"what goes on within the model '{model.name}' can't be seen: its layers are called by code of its "
                 f"own class, {type(model).__name__}.",
-                f"The method '{method}' takes Functional and Sequential models; by its answers any can be taught.",
+                f"The method '{method}' takes Functional and Sequential models; by its answers any can be taught.{idle}",
                 next_step="method = 'logits'",
             )
         )
@@ -361,10 +371,10 @@ def _named(graph: Any, name: str) -> _Place:
     return found[name]
 
 
-def _matched(student: Any, teacher: Any, method: str) -> list[tuple[_Place, _Place]]:
+def _matched(student: Any, teacher: Any, method: str, idle: str) -> list[tuple[_Place, _Place]]:
     """Return the layers to compare where nobody names them."""
     if method == RELATIONAL:
-        return [(_before_last(student), _before_last(teacher))]
+        return [(_before_last(student, idle), _before_last(teacher, idle))]
     if method == FEATURES and (same := _same_activations(student, teacher)):
         return same
     ours, theirs = _last_of_each_size(student), _last_of_each_size(teacher)
@@ -372,7 +382,7 @@ def _matched(student: Any, teacher: Any, method: str) -> list[tuple[_Place, _Pla
     if common:
         return common if method == ATTENTION else common[-1:]
     if method == FEATURES:
-        return [(_before_last(student), _before_last(teacher))]
+        return [(_before_last(student, idle), _before_last(teacher, idle))]
     raise ParameterError(
         message(
             "no layers of the student and of its teacher give maps of the same size, of which attention is taken.",
@@ -415,14 +425,14 @@ def _last_of_each_size(graph: Any) -> dict[tuple[int | None, ...], _Place]:
     }
 
 
-def _before_last(graph: Any) -> _Place:
+def _before_last(graph: Any, idle: str) -> _Place:
     """Return what the last layer with weights is given, on the way to the first answer."""
     place, _ = _head(graph)
     if place is None:
         raise ParameterError(
             message(
                 f"the model '{graph.name}' has but one layer with weights, so that there is nothing within to compare.",
-                "By its answers it can be taught.",
+                f"By its answers it can be taught.{idle}",
                 next_step="method = 'logits'",
             )
         )

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from strop.core.errors import SamplesError
 
 TEMPERATURE = 2.0  # of classes, for fine-tuning
+# Variances below these shares of the mean square are no unit to measure an error in: there numbers are one and the same
+# but for rounding. Answers are looked at all together and in double precision, features a batch at a time in float32.
+LEAST_SPREAD, LEAST_SPREAD_IN_FLOAT32 = 1e-12, 1e-6
 _LEAST = 1e-7  # probabilities below count as this, so that their logarithm is finite
 
 

@@ -30,8 +30,8 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Call:
-    """A place where a layer stands, with the shapes of what it is given and gives."""
+class Use:
+    """A use of a layer, in one of the places where it stands, with the shapes of what it is given and gives there."""
 
     layer: Any
     given: tuple[int | None, ...]
@@ -45,12 +45,12 @@ class Copy:
     Attributes:
         model: The copy, with the same answers; not compiled.
         layers: What stands in it for each layer that the model, or one within it, calls; by the layer's `id`.
-        calls: The places where those layers stand, in the order of work; once more for each place of a model around.
+        uses: Those of those layers, in the order of work; once more for each place of a model around.
     """
 
     model: Any
     layers: Mapping[int, Any]
-    calls: Sequence[Call]
+    uses: Sequence[Use]
 
 
 def copied(model: Any) -> Copy:
@@ -63,7 +63,7 @@ def copied(model: Any) -> Copy:
     made = making.model(model)
     making.fill()
     layers = {id(layer): copy for layer, copy in making.copied}
-    return Copy(made, layers, tuple(making.calls(model)))
+    return Copy(made, layers, tuple(making.uses(model)))
 
 
 def rebuilt(model: Any, parts: Mapping[int, Sequence[Part]]) -> Any:
@@ -180,7 +180,7 @@ class _Copying:
         self._parts, self._keeps_sequential = parts, keeps_sequential
         self._made: dict[int, Any] = {}
         self._originals: dict[int, Any] = {}
-        self._calls: dict[int, list[Call]] = {}
+        self._uses: dict[int, list[Use]] = {}
 
     def model(self, original: Any) -> Any:
         """Return the copy of a Functional or a Sequential model, without its weights."""
@@ -192,7 +192,7 @@ class _Copying:
         if self._keeps_sequential and isinstance(original, keras.Sequential):
             layers = [made for layer in original.layers for made in self._row(layer)]
             return keras.Sequential([inputs, *layers], **named)
-        calls = self._calls[id(original)] = []
+        uses = self._uses[id(original)] = []
 
         def call(made: Any, *args: Any, **kwargs: Any) -> Any:
             operation = self._originals[id(made)]
@@ -202,7 +202,7 @@ class _Copying:
             for other in others:
                 result = other(result)
             if isinstance(operation, keras.Layer):
-                calls.append(Call(operation, _shape((args, kwargs)), _shape(result)))
+                uses.append(Use(operation, _shape((args, kwargs)), _shape(result)))
             return result
 
         clone = keras.models.clone_model(
@@ -218,13 +218,13 @@ class _Copying:
         for part in itertools.chain.from_iterable(self._parts.values()):
             part.layer.set_weights(part.weights)
 
-    def calls(self, original: Any) -> Iterator[Call]:
-        """Yield the places where layers stand in a model that was copied, those within models too."""
-        for call in self._calls[id(original)]:
-            if id(call.layer) in self._calls:
-                yield from self.calls(call.layer)
+    def uses(self, original: Any) -> Iterator[Use]:
+        """Yield the uses of layers in a model that was copied, of those within models too."""
+        for use in self._uses[id(original)]:
+            if id(use.layer) in self._uses:
+                yield from self.uses(use.layer)
             else:
-                yield call
+                yield use
 
     def _row(self, operation: Any) -> tuple[Any, ...]:
         """Return what stands for an operation: one, or several in a row."""

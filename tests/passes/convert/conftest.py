@@ -21,7 +21,7 @@ from strop.graph.keras_files import opened
 from strop.graph.keras_models import by_name
 from strop.graph.quiet import quiet
 from strop.graph.reading import read
-from strop.train.fine_tuning import answers_of
+from strop.train.lessons import answers_of
 
 # A thousand roundings to float32, all the same way, of values as large as the largest output: more than the longest
 # chain of operations in these models times the square root of its longest sum can come to by chance.

@@ -11,10 +11,10 @@ from benchmarks.without_avx import environment, why_not
 from strop.core import registry
 from strop.core.contracts import Unchanged
 from strop.core.errors import ParameterError
-from strop.graph import litert_sparse
+from strop.graph import litert_zeros
 from strop.graph.quiet import quiet
 from strop.passes.prune.litert_sparse import WriteSparselyLiteRT
-from tests.graph.test_litert_sparse import converted, convnet, dense
+from tests.graph.test_litert_zeros import converted, convnet, dense
 from tests.passes.convert.conftest import ROUNDING, PlainContext, Workshop
 
 
@@ -25,12 +25,12 @@ def workshop(tmp_path_factory):
 
 @pytest.fixture
 def _without_avx(monkeypatch):
-    monkeypatch.setattr(litert_sparse, "has_avx", lambda: False)
+    monkeypatch.setattr(litert_zeros, "has_avx", lambda: False)
 
 
 @pytest.fixture
 def _with_avx(monkeypatch):
-    monkeypatch.setattr(litert_sparse, "has_avx", lambda: True)
+    monkeypatch.setattr(litert_zeros, "has_avx", lambda: True)
 
 
 def applied(workshop, model, **settings):
@@ -166,7 +166,7 @@ def test_what_was_pruned_in_blocks_comes_out_of_keras_in_blocks():
     model = dense(64, share=0.0)
     prune(model, 0.75, pattern=pattern_named("4x1"))
     kernel = np.asarray(model.get_layer("fc").kernel)
-    assert litert_sparse.in_blocks(kernel.T) == 0.75
+    assert litert_zeros.in_blocks(kernel.T) == 0.75
 
 
 def test_it_is_found_by_name():

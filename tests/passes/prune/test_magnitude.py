@@ -189,7 +189,11 @@ def test_an_end_before_the_begin_is_refused():
     ("settings", "said"),
     [
         ({"sparsity": 0.8, "pattern": "2:4"}, "the pattern 2:4 comes to a sparsity of 0.5, and not of 0.8"),
-        ({"weight": 3.0}, "weight is that of what layers within give, of which the method logits teaches nothing"),
+        (
+            {"weight": 3.0},
+            "weight is that of what layers within give, of which the method 'logits' teaches nothing: set method to "
+            "another, or leave out weight",
+        ),
     ],
 )  # fmt: skip
 def test_a_setting_that_would_do_nothing_is_refused(settings, said):

@@ -88,7 +88,8 @@ class DistillStudent(TaughtPass):
         found = super().mistakes(settings)
         if settings.get("layers") and settings.get("method", "logits") == "logits":
             found.append(
-                f"'{cls.name}': layers are compared by the methods features, attention and relational"
+                f"'{cls.name}': layers are compared by the methods 'features', 'attention' and 'relational', and method is "
+                "'logits': set it to one of them, or name no layers"
             )
         return found
 

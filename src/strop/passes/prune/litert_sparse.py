@@ -11,7 +11,7 @@ from strop.core.model import Form, Model
 from strop.core.parameters import parameter
 
 if TYPE_CHECKING:
-    from strop.graph.litert_sparse import Layer
+    from strop.graph.litert_zeros import Layer
 
 # Below it a list of places takes as much room as the zeros that it spares: a byte or two beside each four.
 _LEAST_ZEROS = 0.3
@@ -55,14 +55,9 @@ class WriteSparselyLiteRT(Pass):
 
     def apply(self, model: Model, context: Context) -> Model | Unchanged:
         """Return the flatbuffer without the zeros."""
-        from strop.graph.litert_sparse import (
-            has_avx,
-            layers_with_zeros,
-            part_for_xnnpack,
-            read_flatbuffer,
-            write_flatbuffer,
-            write_sparsely,
-        )
+        from strop.graph.litert_network import read_flatbuffer, write_flatbuffer
+        from strop.graph.litert_sparse import write_sparsely
+        from strop.graph.litert_zeros import has_avx, layers_with_zeros, part_for_xnnpack
 
         flatbuffer = read_flatbuffer(model.path)
         layers = layers_with_zeros(flatbuffer, _LEAST_ZEROS)
@@ -110,7 +105,7 @@ class WriteSparselyLiteRT(Pass):
 
     def _in_blocks(self, flatbuffer: Any, layers: Sequence[Layer]) -> tuple[list[Layer], str]:
         """Return the layers that LiteRT's own kernel is for, and in words why it is not for the first of the others."""
-        from strop.graph.litert_sparse import dense_layers, why_not_in_blocks
+        from strop.graph.litert_zeros import dense_layers, why_not_in_blocks
 
         found, reasons = [], ["no dense layer has as many zeros"]
         for layer in dense_layers(flatbuffer, layers):

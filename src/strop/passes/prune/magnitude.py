@@ -131,7 +131,7 @@ class PruneMagnitude(TaughtPass):
 
     def _pruning(self, live: Any, model: Model, context: Context) -> tuple[Pruning, int]:
         """Return what prunes, and the first epoch (from 0) at whose end all is dropped."""
-        from strop.train.fine_tuning import held_out_of
+        from strop.train.lessons import held_out_of
         from strop.train.pruning import Pruning
 
         pattern = pattern_named(self.pattern)
