@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# By itself TensorFlow uses oneDNN only where a processor has AVX-512: without, there are no convolutions over channels
+# that come first.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # A shared machine is slow at times, and a deadline would then fail a test that is right.
 settings.register_profile("strop", deadline=None, derandomize=True, max_examples=60)
