@@ -1,5 +1,6 @@
 """The networks that are compressed, and the samples of each."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,7 +48,7 @@ class Original:
             samples = self.draw()
             x, y = samples["x_train"][: scale.lessons], samples["y_train"][: scale.lessons]
             target.parent.mkdir(parents=True, exist_ok=True)
-            draft = target.with_name(f"draft-{target.name}")
+            draft = target.with_name(f"draft-{os.getpid()}-{target.name}")
             np.savez(draft, x_train=x, y_train=y, x_test=x[:_LOOKED_AT], y_test=y[:_LOOKED_AT])
             draft.replace(target)
         return target
