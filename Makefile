@@ -31,7 +31,7 @@ demo: $(STAMP)  ## train a small network on real handwriting and optimize it
 
 test: $(STAMP)  ## the tests that need neither long training nor an accelerator, and the doctests
 	$(RUN)python -m pytest -q --doctest-modules src
-	$(RUN)python -m pytest -q
+	$(RUN)python -m pytest -q -n 2 --dist loadfile
 
 test-all: $(STAMP)  ## the slow ones too
 	$(RUN)python -m pytest -q --doctest-modules src

@@ -110,7 +110,7 @@ def test_what_is_no_keras_model_is_refused(digits, tmp_path):
 
 def test_each_option_says_what_it_is_of():
     told = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
-    assert "--weight-bits [4|8] (--aware) width of a weight's code" in told
+    assert "--weight-bits [4|7|8] (--aware) width of a weight's code" in told
     assert "--activation-bits [8|16] (--aware, .tflite)" in told
     assert "--preset [mixed|performance] (.xml)" in told
     assert "--calibration-samples INTEGER (.tflite, .xml, .onnx)" in told
