@@ -10,7 +10,7 @@ from strop.engine.running import mistakes
 from strop.search.space import Space
 
 GRAPH = Step("convert.graph_def")
-KNOWN = {"cores": 2, "batch": 1, "first_batch": 1}
+KNOWN = {"cores": 2, "batch": 1, "first_batch": 1, "safe_weight_bits": 8}
 
 
 def space(form=Form.KERAS, effort=Effort.STANDARD, **settings):
@@ -97,7 +97,7 @@ def test_no_batch_is_fixed_where_several_are_asked_for():
 
 
 def test_what_needs_a_fixed_batch_gets_the_size_that_decides_where_several_are_asked_for():
-    several = Space(Form.KERAS, Effort.STANDARD, {"cores": 2, "batch": 0, "first_batch": 8})
+    several = Space(Form.KERAS, Effort.STANDARD, {**KNOWN, "batch": 0, "first_batch": 8})
     (way,) = {r.steps for r in several.float_routes() if r.runtime == "litert"}
 
     (fallback,) = several.fallbacks(way)
@@ -127,6 +127,21 @@ def test_what_seldom_pays_is_tried_by_a_thorough_search_alone():
     assert all(s["transformer"] for s in settings(Effort.THOROUGH, "smooth_quant"))
 
 
+def test_fewer_bits_are_tried_where_sums_of_eight_saturate():
+    def bits(safe):
+        known = {**KNOWN, "safe_weight_bits": safe}
+        found = everything(Space(Form.KERAS, Effort.STANDARD, known))
+        return {
+            step.settings.get("weight_bits", 8)
+            for recipe in found
+            for step in recipe.steps
+            if step.name == "quantize.onnx_static"
+        }
+
+    assert bits(8) == {8}
+    assert bits(7) == {7, 8}
+
+
 def test_what_needs_tensorflow_is_tried_last():
     needs = [
         registry.runtimes.get(recipe.runtime).loads_tensorflow for recipe in space().float_routes()
@@ -141,7 +156,7 @@ def test_what_needs_tensorflow_is_tried_last():
 def test_a_batch_is_cut_into_parts_and_models_made_for_it_are_made_for_the_part(
     cores, batch, sizes
 ):
-    known = {"cores": cores, "batch": batch, "first_batch": batch}
+    known = {**KNOWN, "cores": cores, "batch": batch, "first_batch": batch}
     whole = Recipe((GRAPH, Step("convert.litert", {"batch": batch})), "litert", {"threads": cores})
 
     found = Space(Form.KERAS, Effort.STANDARD, known).micro_batches(whole)
@@ -157,5 +172,5 @@ def test_nothing_is_cut_where_there_is_one_sample_or_the_engine_has_no_such_sett
         space().micro_batches(Recipe((GRAPH, Step("convert.litert", {"batch": 1})), "litert"))
         == []
     )
-    several = Space(Form.KERAS, Effort.STANDARD, {"cores": 2, "batch": 8, "first_batch": 8})
+    several = Space(Form.KERAS, Effort.STANDARD, {**KNOWN, "batch": 8, "first_batch": 8})
     assert several.micro_batches(Recipe((), "tensorflow")) == []

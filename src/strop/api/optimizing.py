@@ -224,6 +224,7 @@ def _optimize(
             "cores": machine.cores,
             "batch": asked.goal.batch if one_size else 0,
             "first_batch": asked.goal.batch,
+            "safe_weight_bits": 8 if machine.has_integer_dot_products else 7,
         },
         asked.runtimes,
     )

@@ -119,7 +119,8 @@ class PlugIn(Configured):
         """Return the settings that a search should try, the defaults first.
 
         Args:
-            known: What names in `Parameter.search` stand for (``cores``, ``batch``, ``first_batch``).
+            known: What names in `Parameter.search` stand for (``cores``, ``batch``, ``first_batch``,
+                ``safe_weight_bits``).
             effort: ``quick`` tries the defaults alone, ``standard`` each parameter by itself, ``thorough``
                 all combinations.
         """

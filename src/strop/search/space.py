@@ -24,7 +24,8 @@ class Space:
         form: The source's.
         effort: How hard to try.
         known: What names in search ranges stand for: ``cores``, ``batch`` (0 where several are asked for, so that none
-            is fixed), and ``first_batch``, the size that decides.
+            is fixed), ``first_batch``, the size that decides, and ``safe_weight_bits``, the most bits of weights whose
+            sums with codes of 8 bits never saturate on this machine.
         runtimes: Names of the only runtimes to consider; empty for all.
     """
 

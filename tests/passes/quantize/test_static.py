@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from strop.core import registry
@@ -138,3 +139,15 @@ def test_ranges_kept_in_a_file_serve_every_choice_of_float_layers(made):
     with_found = kind._quantized(model, ready, context, kept)
 
     assert with_found.digest == replace(kind, keep_float=kept).apply(model, made.context()).digest
+
+
+def test_weights_of_seven_bits_are_codes_of_no_more(made):
+    """So that two products of a weight and an activation of 8 bits stay below what 16 bits hold."""
+    import onnx
+
+    written = apply(made, "quantize.onnx_static", Form.ONNX, weight_bits=7)
+
+    held = [onnx.numpy_helper.to_array(t) for t in onnx.load(str(written.path)).graph.initializer]
+    kernels = [array for array in held if array.dtype == np.int8 and array.ndim > 1]
+    assert kernels
+    assert max(np.abs(kernel.astype(int)).max() for kernel in kernels) <= 64

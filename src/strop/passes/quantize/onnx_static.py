@@ -51,6 +51,12 @@ class QuantizeStaticONNX(Pass):
         search=("minmax", "percentile"),
         doc="how ranges are found",
     )
+    weight_bits: int = parameter(
+        8,
+        choices=(7, 8),
+        search=(8, "safe_weight_bits"),
+        doc="width of a weight's code; with 7, sums don't saturate on x86 processors without VNNI either",
+    )
     samples: int = parameter(
         100,
         low=1,
@@ -137,7 +143,9 @@ class QuantizeStaticONNX(Pass):
                 given,
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                # What ONNX Runtime's documentation advises for processors with VNNI; on others large sums saturate.
+                reduce_range=self.weight_bits == 7,
+                # What ONNX Runtime's documentation advises for processors with VNNI; on others sums of
+                # 8 bits may saturate.
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=node_names(ready, keep_float),
