@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from strop.core import registry
+from strop.core.contracts import Needs, Pass
 from strop.core.model import Form
 from strop.core.parameters import Value
 
@@ -12,6 +14,24 @@ _TENSORFLOW = "tensorflow"
 _TENSORFLOW_FORMS = frozenset({Form.KERAS, Form.SAVED_MODEL, Form.GRAPH_DEF})
 LIGHT = "light"
 CONVERTING = f"{_TENSORFLOW} threads=0"
+TEACHING = f"{_TENSORFLOW} teaching"
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+def of_applying(kind: type[Pass]) -> str:
+    """Return the lane that a pass is carried out in."""
+    if not kind.loads_tensorflow:
+        return LIGHT
+    return TEACHING if kind.needs is Needs.TRAINING else CONVERTING
+
+
+def environment_of(lane: str) -> dict[str, str]:
+    """Return the variables that a lane's process starts with beside those of all.
+
+    By itself TensorFlow uses oneDNN only where a processor has AVX-512. Without, training takes twice as long, so that
+    it is taught with it; models are run as users run them.
+    """
+    return {_ONEDNN: os.environ.get(_ONEDNN, "1")} if lane == TEACHING else {}
 
 
 def of_reading(form: Form) -> str:

@@ -16,7 +16,7 @@ from strop.core.parameters import Value
 from strop.core.recipe import Recipe, Step
 from strop.engine.context import Bench
 from strop.engine.executors.local import LocalExecutor
-from strop.engine.lanes import CONVERTING, LIGHT
+from strop.engine.lanes import of_applying
 from strop.engine.machine import versions
 from strop.engine.store import Store, is_full, no_room
 from strop.engine.worker import Progress
@@ -159,8 +159,7 @@ class Runner:
         try:
             with self.store.draft() as draft, self._backup(kind, key) as backup:
                 outcome = self.executor.call(
-                    CONVERTING if kind.loads_tensorflow else LIGHT,
-                    "strop.engine.tasks:apply_pass",
+                    of_applying(kind), "strop.engine.tasks:apply_pass",
                     steps[-1], model, self.bench, str(draft), runtime, settings,
                     original=self.source, backup=backup,
                     # Training takes as long as was asked for; conversions hang.

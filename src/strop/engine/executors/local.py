@@ -8,7 +8,7 @@ from typing import Any, Self
 import psutil
 
 from strop.core.errors import StepTimeoutError, WorkerDiedError
-from strop.engine.lanes import starts_slowly
+from strop.engine.lanes import environment_of, starts_slowly
 from strop.engine.worker import LOOK_SECONDS, Progress, Worker
 
 _MOST_LANES = 8
@@ -75,7 +75,7 @@ class LocalExecutor:
         if worker is None:
             self._make_room()
         # Put back last: the dictionary's order is the order of use.
-        self._lanes[lane] = worker or self.own_worker()
+        self._lanes[lane] = worker or self._started(environment_of(lane))
         return self._lanes[lane]
 
     def _make_room(self) -> None:
@@ -89,7 +89,11 @@ class LocalExecutor:
 
     def own_worker(self) -> Worker:
         """Return a worker of no lane, which whoever asked for it closes."""
-        return Worker({"TF_CPP_MIN_LOG_LEVEL": "3"}, self._search_path, self._memory_bytes)
+        return self._started({})
+
+    def _started(self, environment: dict[str, str]) -> Worker:
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        return Worker({**quiet, **environment}, self._search_path, self._memory_bytes)
 
     def close(self) -> None:
         """End every process."""
