@@ -1,7 +1,10 @@
 """`strop quantize`: integers in the form that the output's ending asks for, taught or not."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -9,6 +12,7 @@ from strop.api.quantizing import quantize
 from strop.cli.quantize import command
 from strop.cli.technique import value_of
 from strop.core.errors import ModelError, OutputError, ParameterError, SamplesError
+from strop.engine.machine import this_machine
 from tests.models import dense_case
 from tests.taught import Flatbuffer
 
@@ -69,6 +73,26 @@ def test_a_model_in_memory_is_quantized_and_stays_as_it_is(digits, tmp_path):
         np.testing.assert_array_equal(was, now)
 
 
+@pytest.mark.parametrize(
+    ("instructions", "said"), [(("AVX2",), True), (("AVX2", "AVX-512 VNNI"), False)]
+)
+def test_weights_have_seven_bits_where_sums_of_eight_may_saturate(
+    digits, tmp_path, monkeypatch, instructions, said
+):
+    here = replace(this_machine(), instructions=instructions)
+    monkeypatch.setattr("strop.api.quantizing.this_machine", lambda: here)
+    heard = []
+
+    quantize(digits.model, digits.data, tmp_path / "made.onnx", listen=heard.append)
+
+    assert any("weights have 7 bits" in str(event) for event in heard) == said
+    held = onnx.load(tmp_path / "made.onnx").graph.initializer
+    codes = [
+        onnx.numpy_helper.to_array(tensor).astype(int) for tensor in held if tensor.data_type == 3
+    ]
+    assert (max(np.abs(kernel).max() for kernel in codes if kernel.ndim > 1) <= 64) == said
+
+
 def test_what_makes_no_sense_is_refused_before_any_work(digits, tmp_path):
     with pytest.raises(OutputError) as refused:
         quantize(digits.model, digits.data, tmp_path / "made.pb")
@@ -110,7 +134,7 @@ def test_what_is_no_keras_model_is_refused(digits, tmp_path):
 
 def test_each_option_says_what_it_is_of():
     told = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
-    assert "--weight-bits [4|7|8] (--aware) width of a weight's code" in told
+    assert "--weight-bits [4|7|8] (--aware, .onnx) width of a weight's code" in told
     assert "--activation-bits [8|16] (--aware, .tflite)" in told
     assert "--preset [mixed|performance] (.xml)" in told
     assert "--calibration-samples INTEGER (.tflite, .xml, .onnx)" in told

@@ -15,6 +15,7 @@ from strop.engine.running import mistakes
 from strop.search.chains import Chains, Worth, chained
 from strop.search.space import Space
 
+KNOWN = {"cores": 2, "batch": 1, "first_batch": 1, "safe_weight_bits": 7}
 SMALL, FAST = Goal(minimize="zipped-size"), Goal(minimize="latency")
 
 
@@ -56,7 +57,7 @@ def test_every_technique_that_trains_has_its_place():
 @pytest.mark.parametrize("goal", [SMALL, FAST])
 def test_each_is_tried_by_itself_first_and_then_all_together(goal):
     kinds = chained(Form.KERAS, Effort.THOROUGH, goal)
-    found = proposed(Chains(kinds), len(kinds) + 1, lambda chain: Worth(1.0, 0.0))
+    found = proposed(Chains(kinds, KNOWN), len(kinds) + 1, lambda chain: Worth(1.0, 0.0))
     assert [names(chain) for chain in found] == [*([kind.name] for kind in kinds), names(kinds)]
     assert not any(step.settings for chain in found for step in chain)  # at their defaults
 
@@ -68,7 +69,7 @@ def test_no_chain_comes_twice_and_the_same_results_lead_the_same_way(seed, value
 
     def way():
         drawn = iter(values)
-        return proposed(Chains(kinds, seed), 12, lambda chain: Worth(next(drawn), 0.0))
+        return proposed(Chains(kinds, KNOWN, seed), 12, lambda chain: Worth(next(drawn), 0.0))
 
     first = way()
     assert len(set(map(str, first))) == len(first)
@@ -76,9 +77,9 @@ def test_no_chain_comes_twice_and_the_same_results_lead_the_same_way(seed, value
 
 
 def test_every_chain_can_be_carried_out_to_the_end():
-    space = Space(Form.KERAS, Effort.THOROUGH, {"cores": 2, "batch": 1, "first_batch": 1})
+    space = Space(Form.KERAS, Effort.THOROUGH, KNOWN)
     ends = [Recipe((), "tensorflow"), *space.float_routes()[:2]]
-    chains = Chains(chained(Form.KERAS, Effort.THOROUGH, SMALL), 3)
+    chains = Chains(chained(Form.KERAS, Effort.THOROUGH, SMALL), KNOWN, 3)
     for chain in proposed(chains, 15, lambda chain: Worth(1.0, 0.0)):
         recipes = space.carried_on(chain, ends)
         assert recipes
@@ -96,7 +97,8 @@ def test_more_is_asked_of_what_promises_more():
             return Worth(1.0, 0.0) if not pays or prunes(chain) else Worth(5.0, 0.1)
 
         return sum(
-            sum(map(prunes, proposed(Chains(kinds, seed), 30, worth)[10:])) for seed in range(3)
+            sum(map(prunes, proposed(Chains(kinds, KNOWN, seed), 30, worth)[10:]))
+            for seed in range(3)
         )
 
     def prunes(chain):
@@ -106,19 +108,31 @@ def test_more_is_asked_of_what_promises_more():
     assert later_that_prune(pays=True) > later_that_prune(pays=False) + 3
 
 
+def test_widths_of_weights_are_those_that_are_safe_here():
+    kinds = [kind for kind in chained(Form.KERAS, Effort.THOROUGH, FAST) if "aware" in kind.name]
+
+    def widths(safe):
+        chains = Chains(kinds, {**KNOWN, "safe_weight_bits": safe})
+        found = proposed(chains, 12, lambda chain: Worth(1.0, 0.0))
+        return {step.settings.get("weight_bits", 8) for chain in found for step in chain}
+
+    assert widths(7) == {4, 7, 8}
+    assert widths(8) == {4, 8}
+
+
 def test_a_chain_that_fails_ends_nothing():
-    chains = Chains(chained(Form.KERAS, Effort.THOROUGH, SMALL))
+    chains = Chains(chained(Form.KERAS, Effort.THOROUGH, SMALL), KNOWN)
     found = proposed(chains, 8, lambda chain: None if len(chain) > 1 else Worth(1.0, math.inf))
     assert len(found) == 8
 
 
 def test_what_is_exhausted_says_so():
     kinds = [kind for kind in chained(Form.KERAS, Effort.THOROUGH, SMALL) if kind.place == 40]
-    assert 2 <= len(proposed(Chains(kinds), 50, lambda chain: Worth(1.0, 0.0))) < 50
+    assert 2 <= len(proposed(Chains(kinds, KNOWN), 50, lambda chain: Worth(1.0, 0.0))) < 50
 
 
 def test_what_has_nothing_to_do_takes_no_part_any_more():
-    chains = Chains(chained(Form.KERAS, Effort.THOROUGH, SMALL))
+    chains = Chains(chained(Form.KERAS, Effort.THOROUGH, SMALL), KNOWN)
     idle = next(kind for kind in chains.kinds if kind.name == "factorize.low_rank")
 
     def worth(chain):

@@ -42,6 +42,26 @@ def test_losses_compiled_by_the_keys_of_outputs_are_found():
     assert found.spelled() == "huber_loss"
 
 
+@pytest.mark.parametrize(
+    ("loss", "weights"),
+    [({"a": "mse", "b": "mse"}, {"a": 1.0, "b": 1e-6}), (["mse", "mse"], [1.0, 1e-6])],
+)
+def test_outputs_count_what_they_were_compiled_to_count(loss, weights):
+    """The second is a million times as far off, and counts a millionth."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((4,), name="x")
+    model = keras.Model(image, [keras.layers.Dense(1, name=name)(image) for name in "ab"])
+    model.compile("adam", loss=loss, loss_weights=weights)
+    x, names = drawn(), signature_of(model).output_names
+    far = {names[0]: np.zeros((len(x), 1)), names[1]: np.full((len(x), 1), 1e3)}
+    found = lessons(model, Samples({"x": x}, far))
+    inputs, wanted = found.held_out
+    told = model.evaluate(
+        x[-len(inputs[0]) :], [far[n][-len(inputs[0]) :] for n in names], verbose=0
+    )
+    assert float(found.loss(model(inputs[0]), wanted)) == pytest.approx(told[0], rel=1e-3)
+
+
 def test_a_batch_of_one_sample_is_no_louder_than_others():
     """One number has no variance to measure its error by; of 15 samples one is held out."""
     other, x = net(last=None, outputs=1, seed=2), drawn(15)

@@ -12,7 +12,8 @@ from strop.core import registry
 from strop.core.errors import OutputError, ParameterError, SamplesError, message
 from strop.core.parameters import as_option
 from strop.core.recipe import Step
-from strop.search.events import Listener, ignore
+from strop.engine.machine import this_machine
+from strop.search.events import Listener, Note, ignore
 from strop.search.request import Request
 
 AWARE = "quantize.aware"
@@ -29,14 +30,16 @@ class Route:
     Attributes:
         convert: The pass that makes the form.
         calibrate: The pass that quantizes what is in it, without training.
+        may_saturate: Whether the engine's sums of products of 8 bits may, where the processor has none of its own for them.
     """
 
     convert: str
     calibrate: str
+    may_saturate: bool = True
 
 
 ROUTES: Mapping[str, Route] = {
-    ".tflite": Route("convert.litert", "quantize.litert_static"),
+    ".tflite": Route("convert.litert", "quantize.litert_static", may_saturate=False),
     ".xml": Route("convert.openvino", "quantize.openvino_static"),
     ".onnx": Route("convert.onnx", "quantize.onnx_static"),
 }
@@ -67,7 +70,8 @@ def quantize(
         listen: Told what happens.
         **settings: The parameters of the pass ``quantize.aware`` where the model is taught, else those of
             ``quantize.litert_static``, ``quantize.openvino_static`` or ``quantize.onnx_static``, whose ``samples`` are
-            called ``calibration_samples`` here.
+            called ``calibration_samples`` here. Where nothing is said of ``weight_bits`` it is 7 for an engine whose
+            sums of 8 bits may saturate on this machine.
 
     Raises:
         ModelError: If it is no Keras model, or nothing in it computes in integers.
@@ -78,6 +82,13 @@ def quantize(
     """
     target = Path(output or f"{_WORD}.tflite")
     given = {RENAMED.get(name, name): value for name, value in settings.items()}
+    if _needs_fewer_bits(target.suffix, given, aware=aware):
+        given["weight_bits"] = 7
+        listen(
+            Note(
+                "weights have 7 bits: sums of 8 may saturate in this engine on a processor like this"
+            )
+        )
     steps = _steps(target.suffix, given, aware=aware)
     if samples is None:
         raise SamplesError(
@@ -88,6 +99,15 @@ def quantize(
             )
         )
     return compress(steps, model, samples, target, word=_WORD, request=request, listen=listen)
+
+
+def _needs_fewer_bits(suffix: str, settings: Mapping[str, Any], *, aware: bool) -> bool:
+    """Say whether sums might saturate here, and neither the user nor the pass sees to that."""
+    route = ROUTES.get(suffix)
+    if route is None or not route.may_saturate or this_machine().has_integer_dot_products:
+        return False
+    done = AWARE if aware else route.calibrate
+    return "weight_bits" in registry.passes.get(done).defaults() and "weight_bits" not in settings
 
 
 def _steps(suffix: str, settings: Mapping[str, Any], *, aware: bool) -> list[Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,7 @@ class Chains:
 
     Attributes:
         kinds: The passes, in their order.
+        names: What names in `Parameter.search` stand for; see `strop.search.space.Space`.
         seed: For its choices.
         known: What chains came to.
 
@@ -72,6 +73,7 @@ class Chains:
     """
 
     kinds: Sequence[type[Pass]]
+    names: Mapping[str, Value]
     seed: int = 0
     known: dict[Chain, Worth] = field(default_factory=dict)
     _left_out: set[Step] = field(default_factory=set)
@@ -129,13 +131,16 @@ class Chains:
         ]
         return tuple(step for step in steps if step not in self._left_out)
 
-    @staticmethod
-    def _settings(trial: Any, kind: type[Pass]) -> dict[str, Value]:
+    def _settings(self, trial: Any, kind: type[Pass]) -> dict[str, Value]:
         """Return the settings that are proposed for a pass, the defaults left out."""
         defaults, settings = kind.defaults(), {}
         for name, parameter in kind.parameters().items():
             if parameter.search:
-                choices = list(dict.fromkeys((defaults[name], *parameter.search)))
+                worth_trying = (
+                    self.names.get(value, value) if isinstance(value, str) else value
+                    for value in parameter.search
+                )
+                choices = list(dict.fromkeys((defaults[name], *worth_trying)))
                 settings[name] = trial.suggest_categorical(f"{kind.name}.{name}", choices)
         return kind.from_settings(settings).changed()
 

@@ -118,7 +118,7 @@ class Study:
             return
         ends = [trial.recipe for trial in self._leaders(_ENDS)]
         trials.listen(StageStarted("training", trials.pace.chains * len(ends)))
-        chains = Chains(kinds, trials.bench.seed)
+        chains = Chains(kinds, self.space.known, trials.bench.seed)
         for _ in range(trials.pace.chains):
             chain = chains.propose()
             if chain is None or self._cut_short:

@@ -42,6 +42,7 @@ class Lessons:
         kinds: What each output's numbers are, by its place.
         spreads: The variance of what the teacher answers, an output each.
         losses: The task's, by the place of the outputs that have targets.
+        weights: What each output counts in the loss.
         teacher_share: Of the loss, where there are both; 0 without a teacher.
         temperature: Of the teacher's answers about classes, as in `strop.train.losses.distillation_loss`.
     """
@@ -51,6 +52,7 @@ class Lessons:
     kinds: tuple[Kind, ...]
     spreads: tuple[float, ...]
     losses: Mapping[int, Any]
+    weights: tuple[float, ...]
     teacher_share: float
     temperature: float = TEMPERATURE
 
@@ -75,12 +77,13 @@ class Lessons:
         for place, output in enumerate(outputs):
             # In whole precision, whatever a layer of half of it gives.
             task, output = self.losses.get(place), ops.cast(output, "float32")
+            weight = self.weights[place]
             share = 1.0 if task is None else self.teacher_share
             if task is not None:
-                total += (1 - share) * _task(task, wanted[_target(place)], output, own)
+                total += weight * (1 - share) * _task(task, wanted[_target(place)], output, own)
             if _answer(place) in wanted:
                 answer = ops.cast(wanted[_answer(place)], "float32")
-                total += share * distillation_loss(
+                total += weight * share * distillation_loss(
                     self.kinds[place], output, answer,
                     temperature=self.temperature, spread=self.spreads[place],
                 )  # fmt: skip
@@ -164,7 +167,8 @@ def lessons_of(
     share = teacher_share if teacher is not None else 0.0
     spreads = tuple(map(_spread, answers))
     return Lessons(
-        part(slice(first, cut)), part(slice(cut, None)), kinds, spreads, losses, share, temperature
+        part(slice(first, cut)), part(slice(cut, None)), kinds, spreads, losses,
+        _compiled_weights(compiled, signature), share, temperature,
     )  # fmt: skip
 
 
@@ -184,6 +188,16 @@ def answers_of(model: Any, samples: Samples, signature: Signature) -> list[NDArr
         given = outputs_of(model(arranged(model, part, signature), training=False), signature)
         parts.append([ops.convert_to_numpy(tensor) for tensor in given])
     return [np.concatenate(output)[: len(samples)] for output in zip(*parts, strict=True)]
+
+
+def loss_weights_of(model: Any) -> Any:
+    """Return the ``loss_weights`` that a Keras model was compiled with, as they were given; None for none."""
+    try:
+        config = model.get_compile_config()
+    # It writes losses and metrics down too, and those of anybody's own raise anything.
+    except Exception:  # noqa: BLE001
+        return None
+    return (config or {}).get("loss_weights")
 
 
 def _task(task: Any, target: Any, output: Any, own: Any) -> Any:
@@ -210,14 +224,26 @@ def _spread(answers: NDArray[Any]) -> float:
 
 def _compiled_losses(model: Any, signature: Signature) -> list[Any]:
     """Return the loss that each output was compiled with; None where that can't be told."""
-    loss, names = getattr(model, "loss", None), signature.output_names
-    if isinstance(loss, dict):  # by an output's key, where there are keys, or by its layer
-        layers = getattr(model, "output_names", names)
-        loss = [loss.get(name, loss.get(layer)) for name, layer in zip(names, layers, strict=True)]
-    given = list(loss) if isinstance(loss, list | tuple) else [loss] * len(names)
-    if len(given) != len(names):
-        return [None] * len(names)
+    given = _by_output(getattr(model, "loss", None), model, signature)
     return [keras.losses.get(one) if isinstance(one, str) else one for one in given]
+
+
+def _compiled_weights(model: Any, signature: Signature) -> tuple[float, ...]:
+    """Return what each output counts in the loss that a model was compiled with; 1 where that can't be told."""
+    given = _by_output(loss_weights_of(model), model, signature)
+    return tuple(1.0 if one is None else float(one) for one in given)
+
+
+def _by_output(given: Any, model: Any, signature: Signature) -> list[Any]:
+    """Return what was said of outputs in a list, of each in turn, or of all at once; None of each where that can't be told."""
+    names = signature.output_names
+    if isinstance(given, dict):  # by an output's key, where there are keys, or by its layer
+        layers = getattr(model, "output_names", names)
+        given = [
+            given.get(name, given.get(layer)) for name, layer in zip(names, layers, strict=True)
+        ]
+    found = list(given) if isinstance(given, list | tuple) else [given] * len(names)
+    return found if len(found) == len(names) else [None] * len(names)
 
 
 def _takes(loss: Any, target: NDArray[Any], answer: NDArray[Any]) -> bool:

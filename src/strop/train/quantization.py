@@ -30,6 +30,7 @@ from strop.numerics.clustering import distinct_values
 from strop.train.clustering import keep_clusters
 from strop.train.exclusions import Exclusion, exclusions
 from strop.train.kernels import kernels_of, sparsity_of
+from strop.train.lessons import loss_weights_of
 from strop.train.pruning import keep_zeros
 from strop.train.ranges import LEARNED, MOVING_AVERAGE, FakeQuantize, QuantizedLayer
 from strop.train.rebuilding import copied, copy_state
@@ -207,7 +208,7 @@ def quantization_aware(model: Any, settings: Quantization = Quantization()) -> A
     made.name = model.name
     if model.compiled:
         optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-        made.compile(optimizer=optimizer, loss=model.loss)
+        made.compile(optimizer=optimizer, loss=model.loss, loss_weights=loss_weights_of(model))
     pruned = [name for name, share in sparsity_of(made).items() if _PRUNED_FROM < share < 1]
     return Aware(made, rounding.left, tuple(rounding.quantized), tuple(pruned))
 

@@ -147,7 +147,9 @@ class Rounding:
     def _leave(self, call: Call, reason: str) -> None:
         """Have a call compute in float as it did; list it where that is worth a word."""
         given = [self._values[edge] for edge in call.tensors]
-        if getattr(call.operation, "weights", ()) or not all(value.is_float for value in given):
+        # What only moves numbers about computes nothing.
+        is_free = all(value.is_float for value in given) and call.computes_as in PASSING
+        if not is_free:
             self.left[call.name] = reason
         results = keras.tree.flatten(self._call(call, self._float))
         for edge, tensor in zip(call.results, results, strict=True):
@@ -481,14 +483,14 @@ class _Value:
 
 
 def _first_kernels(calls: Calls) -> set[int]:
-    """Return the ids of the layers with kernels that read an input of the model as it is, or what has no kernel before it."""
+    """Return the ids of the layers with kernels that read what no kernel, of whatever layer, has had a part in."""
     untouched, found = set(calls.inputs), set()
     for call in calls.calls:
-        if untouched.isdisjoint(call.tensors):
+        if not untouched.issuperset(call.tensors):
             continue
         if call.kinds & (LINEAR | SEPARABLE):
             found.add(id(call.operation))
-        else:
+        elif not any(len(weight.shape) > 1 for weight in getattr(call.operation, "weights", ())):
             untouched.update(call.results)
     return found
 

@@ -34,7 +34,7 @@ class QuantizeAware(TaughtPass):
     weight_bits: int = parameter(
         8,
         choices=(4, 7, 8),
-        search=(8, 4),
+        search=(8, "safe_weight_bits", 4),
         seldom=True,
         doc="width of a weight's code; engines compute with 8, of which 4 take half the room, zipped. With 7, OpenVINO and "
         "ONNX Runtime answer rightly on x86 processors without VNNI too, whose sums saturate with 8",

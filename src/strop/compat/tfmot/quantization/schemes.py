@@ -84,7 +84,7 @@ class QuantizeScheme:
 
 
 class Default8BitQuantizeScheme(QuantizeScheme):
-    """Weights of 8 bits, with a grid an output channel."""
+    """Weights of 8 bits, of 7 in kernels that read inputs (see `strop.train.rounding`), with a grid an output channel."""
 
     def __init__(self, disable_per_axis: bool = False) -> None:
         """Set up.
