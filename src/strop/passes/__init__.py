@@ -112,7 +112,13 @@ class TaughtPass(Pass):
         """
         from strop.graph.keras_files import opened
         from strop.train.fine_tuning import FineTuning, fine_tune
+        from strop.train.pruning import keep_pruned
 
+        # What was pruned before, and is not what this pass changes, keeps its zeros.
+        changed = [kernel for hook in callbacks for kernel in getattr(hook, "kernels", ())]
+        kept = keep_pruned(live, changed)
+        if kept.kernels:
+            callbacks = [kept, *callbacks]
         original = opened(context.original, compiled=True)
         settings = FineTuning(
             self.epochs,

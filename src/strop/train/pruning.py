@@ -7,7 +7,7 @@ as what it is, and once training ends nothing but the zeros is left of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -34,6 +34,8 @@ from strop.train.kernels import Kernel, kernels_of, shares_of_zeros
 TOGETHER = frozenset({"global", "layer_adaptive"})
 """Rankings of the weights of all layers against each other."""
 RANKINGS = ("layer", *sorted(TOGETHER), "random")
+PRUNED_FROM = 0.01
+"""Of a kernel's weights, so many zeros are no chance: numbers that were drawn, or trained, hardly ever are."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,34 @@ def keep_zeros(model: Any, exclude: Sequence[Exclusion] = ()) -> KeptZeros:
         UnknownNameError: If a name in `exclude` is no layer's and no class's.
     """
     return KeptZeros(*kernels_of(model, exclude))
+
+
+def keep_pruned(model: Any, others: Iterable[Kernel] = ()) -> KeptZeros:
+    """Return a Keras callback that keeps the zeros of kernels that were pruned before.
+
+    A kernel was where more of its weights are zero than come about by chance, and not all of them.
+
+    Args:
+        model: A built `keras.Model`.
+        others: Kernels that somebody else sees to.
+
+    Raises:
+        ModelError: If the model is not built.
+    """
+    seen_to = {id(kernel.variable) for kernel in others}
+    kernels, left = kernels_of(model)
+    return KeptZeros(
+        [
+            kernel
+            for kernel in kernels
+            if id(kernel.variable) not in seen_to and PRUNED_FROM < _zeros(kernel) < 1
+        ],
+        left,
+    )
+
+
+def _zeros(kernel: Kernel) -> float:
+    return float(np.mean(kernel.weights == 0))
 
 
 class _Masking(keras.callbacks.Callback):  # type: ignore[misc]

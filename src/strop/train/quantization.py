@@ -31,7 +31,7 @@ from strop.train.clustering import keep_clusters
 from strop.train.exclusions import Exclusion, exclusions
 from strop.train.kernels import kernels_of, sparsity_of
 from strop.train.lessons import loss_weights_of
-from strop.train.pruning import keep_zeros
+from strop.train.pruning import PRUNED_FROM, keep_zeros
 from strop.train.ranges import LEARNED, MOVING_AVERAGE, FakeQuantize, QuantizedLayer
 from strop.train.rebuilding import copied, copy_state
 from strop.train.rounding import Rounding
@@ -39,8 +39,6 @@ from strop.train.rounding import Rounding
 WEIGHT_BITS, ACTIVATION_BITS, RANGES = (4, 7, 8), (8, 16), (MOVING_AVERAGE, LEARNED)
 _SETTLED_FOR = 0.3  # of the epochs, at their end
 _SEEN_AT_ONCE = 64
-# Of a kernel's weights, so many zeros are no chance: numbers that were drawn, or trained, hardly ever are.
-_PRUNED_FROM = 0.01
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ def quantization_aware(model: Any, settings: Quantization = Quantization()) -> A
     if model.compiled:
         optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
         made.compile(optimizer=optimizer, loss=model.loss, loss_weights=loss_weights_of(model))
-    pruned = [name for name, share in sparsity_of(made).items() if _PRUNED_FROM < share < 1]
+    pruned = [name for name, share in sparsity_of(made).items() if PRUNED_FROM < share < 1]
     return Aware(made, rounding.left, tuple(rounding.quantized), tuple(pruned))
 
 

@@ -1,6 +1,7 @@
 """A Keras file is clustered while it is taught, and what comes of it is a Keras file like any other."""
 
 import zipfile
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from strop.core.model import Form
 from strop.graph.keras_files import opened
 from strop.numerics.clustering import distinct_values
 from strop.passes.cluster.weights import ClusterWeights
+from strop.train.pruning import prune
 from tests.taught import Source
 
 
@@ -51,6 +53,19 @@ def test_weights_share_values_and_the_answers_are_learnt_again(source):
         for layer in opened(found).layers:
             assert distinct_values(np.array(layer.kernel)) == 3
     assert source.share_right(taught) > max(source.share_right(at_once), 0.9)
+
+
+def test_zeros_of_layers_that_are_left_alone_stay(source):
+    """As where only some layers are clustered of a model that was pruned before."""
+    live = opened(source.model)
+    prune(live, 0.5)
+    pruned = replace(source, model=source.workshop.keras(live))
+
+    found = opened(applied(pruned, clusters=3, exclude=("first",)))
+
+    before, after = (np.array(model.get_layer("first").kernel) for model in (live, found))
+    np.testing.assert_array_equal(after == 0, before == 0)
+    assert np.any(after != before)
 
 
 def test_the_file_zips_to_less(source, tmp_path):
