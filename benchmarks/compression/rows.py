@@ -14,7 +14,6 @@ from benchmarks.compression.scale import (
     CLUSTERING_EPOCHS,
     PATTERN_EPOCHS,
     PRUNING_EPOCHS,
-    PRUNING_EPOCHS_WITH_FEATURES,
     STUDENT_EPOCHS,
     Scale,
 )
@@ -164,9 +163,7 @@ ROWS = (
         "prune-80",
         "pruned to 80 %",
         RESNET8,
-        _in_keras(
-            lambda scale: pruned(scale, PRUNING_EPOCHS_WITH_FEATURES, sparsity=0.8, **_FEATURES)
-        ),
+        _in_keras(lambda scale: pruned(scale, sparsity=0.8, **_FEATURES)),
         2.0,
         3.3,
     ),

@@ -6,8 +6,7 @@ from pathlib import Path
 from benchmarks.places import cache_folder, common_figures_folder, figures_folder
 
 SEEDS = (0, 1, 2)
-PRUNING_EPOCHS = 45
-PRUNING_EPOCHS_WITH_FEATURES = 30
+PRUNING_EPOCHS = 30
 PATTERN_EPOCHS = 15
 CLUSTERING_EPOCHS = 10
 AWARE_EPOCHS = 5

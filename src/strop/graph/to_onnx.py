@@ -10,7 +10,10 @@ from typing import Any
 
 from strop.graph import onnx_spelling
 from strop.graph.frozen import FrozenGraph
+from strop.graph.grappler import grappled
 from strop.graph.spelling import spell_einsum, spell_gelu, spell_lookup, spell_out_erfc
+
+_COMPILED = "_XlaMustCompile"
 
 
 def to_onnx(
@@ -56,6 +59,24 @@ def known_operations() -> set[str]:
     }
 
 
+def _written_out(definition: Any, ends: Sequence[str]) -> Any:
+    """Return a graph with the functions written out that Keras has XLA compile: grouped convolutions.
+
+    TensorFlow runs these in no other way on a CPU; ONNX has an operation for them.
+    """
+    functions = {
+        function.signature.name: function
+        for function in definition.library.function
+        if _COMPILED in function.attr
+    }
+    if not functions:
+        return definition
+    for node in (*definition.node, *functions.values()):
+        for attribute in (_COMPILED, "_noinline"):
+            node.attr.pop(attribute, None)
+    return grappled(definition, ends, ("function",))
+
+
 def _converted(graph: FrozenGraph, names: tuple[Sequence[str], Sequence[str]], opset: int) -> Any:
     import tf2onnx
 
@@ -64,6 +85,7 @@ def _converted(graph: FrozenGraph, names: tuple[Sequence[str], Sequence[str]], o
     for rule in (spell_lookup, spell_einsum, spell_gelu, spell_out_erfc):
         rule(definition)
     ends = (*graph.inputs, *graph.outputs)
+    definition = _written_out(definition, [end.split(":")[0] for end in ends])
 
     def convert() -> Any:
         proto, _ = tf2onnx.convert.from_graph_def(

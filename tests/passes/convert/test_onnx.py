@@ -21,6 +21,21 @@ def test_what_is_converted_answers_alike_at_any_batch(workshop, build):
     workshop.assert_answers_alike(source, made, "onnxruntime", batch=3)
 
 
+def test_a_grouped_convolution_is_one_operation(workshop):
+    """Keras has XLA compile it in TensorFlow, as a function that ONNX knows nothing of."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((8, 8, 4), name="image")
+    x = layers.Conv2D(8, 3, groups=2, name="grouped")(image)
+    source = workshop.keras(keras.Model(image, layers.GlobalAveragePooling2D()(x)))
+
+    made = workshop.apply(source, Freeze(), ConvertToONNX())
+
+    assert operations(made).count("Conv") == 1
+    workshop.assert_answers_alike(source, made, "onnxruntime", batch=3)
+
+
 def test_inputs_and_outputs_have_the_signatures_names(workshop):
     made = workshop.apply(workshop.keras(models.two_in_two_out()), Freeze(), ConvertToONNX())
 
