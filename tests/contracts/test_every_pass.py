@@ -133,7 +133,7 @@ def test_a_pass_with_nothing_to_do_says_why(made, name, route):
 @pytest.mark.parametrize("name", registry.passes.names())
 def test_its_defaults_are_allowed_and_its_searched_values_too(name):
     kind = registry.passes.get(name)
-    known = {"cores": 2, "batch": 1}
+    known = {"cores": 2, "batch": 1, "safe_weight_bits": 7}
     for parameter, declared in kind.parameters().items():
         for value in declared.search:
             chosen = known.get(value, value) if isinstance(value, str) else value

@@ -18,7 +18,7 @@ def test_each_plug_in_is_found_under_its_modules_name(found, package):
 
 @pytest.mark.parametrize("found", REGISTRIES, ids=lambda r: r.kind)
 def test_the_defaults_of_each_plug_in_are_allowed_and_so_is_what_a_search_tries(found):
-    known = {"cores": 4, "batch": 8}
+    known = {"cores": 4, "batch": 8, "safe_weight_bits": 7}
     for plug_in in found:
         for settings in plug_in.variants(known, Effort.THOROUGH):
             assert plug_in.mistakes(settings) == []

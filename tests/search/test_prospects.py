@@ -42,7 +42,7 @@ def prospects(*measured, effort=Effort.STANDARD, minimize="latency"):
         trials.known[str(recipe)] = Trial(
             str(recipe), recipe, "done", "", Evaluation(figures, kept)
         )
-    known = {"cores": 2, "batch": BATCH, "first_batch": BATCH}
+    known = {"cores": 2, "batch": BATCH, "first_batch": BATCH, "safe_weight_bits": 8}
     return Prospects(trials, Space(Form.KERAS, effort, known))
 
 

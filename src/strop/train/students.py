@@ -181,11 +181,13 @@ def _within_budget(plan: _Plan, share: float) -> Derived:
 
 
 def _too_few(share: float, least: float) -> str:
+    offered = math.ceil(100 * least) / 100
     return message(
         f"no student comes to {share:.0%} of the multiply-accumulates: with one channel wherever there can be one, "
         f"{least:.1%} are left.",
         "What keeps its size decides that.",
-        next_step=f"macs={math.ceil(100 * least) / 100:g}",
+        # All of them would be the model itself.
+        next_step=f"macs={offered:g}" if offered < 1 else 'student="smaller.keras"',
     )
 
 
