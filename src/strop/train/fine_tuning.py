@@ -17,6 +17,7 @@ from strop.core.signature import Signature
 from strop.graph.keras_layers import plain_layers
 from strop.graph.keras_models import arranged, outputs_of
 from strop.train.augmentation import Augmentation, augmentation
+from strop.train.batches import batches
 from strop.train.hints import LOGITS, Hints, hints_of, mistakes
 from strop.train.lessons import ANSWERED_AT_ONCE, Lessons, lessons_of
 from strop.train.watch import Report, Watch
@@ -302,8 +303,8 @@ def teach(
         else []
     )
     taught.fit(
-        *lessons.taught, validation_data=lessons.held_out, validation_batch_size=only or ANSWERED_AT_ONCE,
-        batch_size=batch, epochs=settings.epochs, verbose=0, callbacks=[*callbacks, watch, *also],
+        batches(lessons.taught, batch, shuffled=True), validation_data=batches(lessons.held_out, only or ANSWERED_AT_ONCE),
+        epochs=settings.epochs, shuffle=False, verbose=0, callbacks=[*callbacks, watch, *also],
     )  # fmt: skip
     watch.restore()
     hints = taught.hints
