@@ -101,12 +101,32 @@ def carry_out(keras: Any, load: Callable[[str], Any], treat: Treat) -> None:
     rate = keras.optimizers.schedules.CosineDecay(_RATE, steps)
     treated.model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
     before, after, seconds = _clock(keras, lesson.is_paced)
-    treated.model.fit(
-        x, y, batch_size=lesson.batch, epochs=lesson.epochs, verbose=0,
-        callbacks=[before, *treated.callbacks, after],
-    )  # fmt: skip
+    callbacks = [before, *treated.callbacks, after]
+    if lesson.is_paced:
+        treated.model.fit(
+            _untuned(x, y, lesson.batch), epochs=lesson.epochs, verbose=0, callbacks=callbacks
+        )
+    else:
+        treated.model.fit(
+            x, y, batch_size=lesson.batch, epochs=lesson.epochs, verbose=0, callbacks=callbacks
+        )
     made = treated.finish(treated.model)
     _say(seconds=seconds, **_judged(made, samples))
+
+
+def _untuned(x: Any, y: Any, batch: int) -> Any:
+    """Return samples in a pipeline that tunes nothing.
+
+    With what Keras 3 makes of arrays, TensorFlow 2.21 waits up to a minute at an epoch's end, whatever is trained.
+    """
+    import tensorflow as tf
+
+    held = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
+    places = tf.data.Dataset.range(len(x)).shuffle(len(x)).batch(batch)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    made = places.map(lambda chosen: tuple(tf.gather(array, chosen) for array in held))
+    return made.prefetch(2).with_options(options)
 
 
 def _clock(keras: Any, is_paced: bool) -> tuple[Any, Any, list[float]]:
