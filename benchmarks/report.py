@@ -42,11 +42,12 @@ def report() -> str:
     """Return RESULTS.md, made of every figure there is."""
     sections: list[str] = []
     ratios: list[float] = []
-    folders = reported_folders()
-    for folder in folders:
+    raced = 0
+    for folder in reported_folders():
         lines, found = _section(folder)
         sections += lines
         ratios += found
+        raced += bool(found)
     lines = [
         "# Results",
         "",
@@ -58,7 +59,7 @@ def report() -> str:
         "",
         "Made by `make bench`; what is missing was not measured yet.",
         "",
-        f"{_mean(ratios)} on {len(folders)} machine{'s' if len(folders) > 1 else ''}.",
+        f"{_mean(ratios)} on {raced} machine{'s' if raced > 1 else ''}.",
         "",
     ]
     trained = tables(WHOLE.figures())
@@ -79,6 +80,11 @@ def _section(folder: Path) -> tuple[list[str], list[float]]:
     named = [(case.name, batch) for batch in BATCHES for case in CASES]
     rows = [row for case, batch in named if (row := _row(folder, case, batch))]
     ratios = [row.ratio for row in rows if row.ratio]
+    if not rows:  # a machine that only training was timed on
+        paces = sorted((folder / "compression").glob("*.json"))
+        names = {json.loads(one.read_text())["processor"] for one in paces}
+        title = f"## {', '.join(sorted(names))}: training alone"
+        return [title, "", *pace_tables(folder / "compression")], ratios
     machine = next((row.machine for row in rows if row.machine), None)
     lines = [f"## {_machine_name(machine)}", ""]
     if machine:
