@@ -126,9 +126,7 @@ class PlugIn(Configured):
         """
         defaults = cls.defaults()
         options = {
-            key: [
-                known.get(value, value) if isinstance(value, str) else value for value in p.search
-            ]
+            key: p.worth_trying(known)
             for key, p in cls.parameters().items()
             if p.search and (effort is Effort.THOROUGH or not p.seldom)
         }

@@ -38,6 +38,12 @@ class Parameter:
     doc: str = ""
     seldom: bool = False
 
+    def worth_trying(self, known: Mapping[str, Value]) -> tuple[Value, ...]:
+        """Return `search` with what names in it stand for; names that are not known, and choices, stay."""
+        return tuple(
+            known.get(value, value) if isinstance(value, str) else value for value in self.search
+        )
+
     def mistake(self, value: object) -> str | None:
         """Return what is wrong with `value`, or None where it is allowed."""
         if self.choices and value not in self.choices:

@@ -136,11 +136,9 @@ class Chains:
         defaults, settings = kind.defaults(), {}
         for name, parameter in kind.parameters().items():
             if parameter.search:
-                worth_trying = (
-                    self.names.get(value, value) if isinstance(value, str) else value
-                    for value in parameter.search
+                choices = list(
+                    dict.fromkeys((defaults[name], *parameter.worth_trying(self.names)))
                 )
-                choices = list(dict.fromkeys((defaults[name], *worth_trying)))
                 settings[name] = trial.suggest_categorical(f"{kind.name}.{name}", choices)
         return kind.from_settings(settings).changed()
 

@@ -278,7 +278,7 @@ def _covers_defaults(runtime: type[Runtime], known: Mapping[str, Value]) -> bool
     """Say whether a runtime's default settings are among those it wants tried."""
     defaults = runtime.defaults()
     return all(
-        defaults[key] in {known.get(v, v) if isinstance(v, str) else v for v in parameter.search}
+        defaults[key] in parameter.worth_trying(known)
         for key, parameter in runtime.parameters().items()
         if parameter.search
     )

@@ -56,6 +56,7 @@ _MOST_CLUSTERS = 64
 # Processors without VNNI add two products of codes in 16 bits, where those of large activations and weights saturate
 # (OpenVINO, ONNX Runtime). Inputs, such as images, fill their codes; so their weights are given half the range.
 _FIRST_BITS = 7
+_NARROW = 8  # bits of an activation
 
 Excluded = Callable[[Chain], str | None]
 
@@ -98,7 +99,8 @@ class Rounding:
         self._parts: dict[int, list[Any]] = {}
         self._operations: dict[str, Any] = {}
         self._folded = _foldings(calls.calls, excluded)
-        self._first = _first_kernels(calls)
+        # Wider activations are LiteRT's alone, where nothing saturates.
+        self._first = _first_kernels(calls) if activation_bits == _NARROW else frozenset()
 
     def model(self, copy: Any, original: Any) -> Any:
         """Return the new model, on the inputs of `copy`, with outputs named as those of `original`."""
@@ -482,7 +484,7 @@ class _Value:
         return not self.is_pending and self.rounded is not self.raw
 
 
-def _first_kernels(calls: Calls) -> set[int]:
+def _first_kernels(calls: Calls) -> frozenset[int]:
     """Return the ids of the layers with kernels that read what no kernel, of whatever layer, has had a part in."""
     untouched, found = set(calls.inputs), set()
     for call in calls.calls:
@@ -492,7 +494,7 @@ def _first_kernels(calls: Calls) -> set[int]:
             found.add(id(call.operation))
         elif not any(len(weight.shape) > 1 for weight in getattr(call.operation, "weights", ())):
             untouched.update(call.results)
-    return found
+    return frozenset(found)
 
 
 def _foldings(calls: Sequence[Call], excluded: Excluded) -> dict[int, Any]:
