@@ -31,7 +31,7 @@ from strop.train.clustering import keep_clusters
 from strop.train.exclusions import Exclusion, exclusions
 from strop.train.kernels import kernels_of, sparsity_of
 from strop.train.lessons import loss_weights_of
-from strop.train.pruning import PRUNED_FROM, keep_zeros
+from strop.train.pruning import PRUNED_FROM, keep_pruned
 from strop.train.ranges import LEARNED, MOVING_AVERAGE, FakeQuantize, QuantizedLayer
 from strop.train.rebuilding import copied, copy_state
 from strop.train.rounding import Rounding
@@ -101,8 +101,7 @@ class Aware:
 
     def keeping(self) -> list[Any]:
         """Return more callbacks for `fit`, which keep what came before: zeros of pruned kernels, and clusters."""
-        never = [name for name in sparsity_of(self.model) if name not in self.pruned]
-        zeros, clusters = keep_zeros(self.model, never), keep_clusters(self.model)
+        zeros, clusters = keep_pruned(self.model), keep_clusters(self.model)
         return [callback for callback in (zeros, clusters) if callback.kernels]
 
     def calibrate(self, samples: Samples, signature: Signature) -> None:
