@@ -7,8 +7,7 @@ from keras import layers
 
 from strop.core.errors import InputError, ModelError, ParameterError
 from strop.numerics.clustering import INITIALIZATIONS, clusters_of, distinct_values
-from strop.train.clustering import Clustering, SharedValues, cluster, keep_clusters
-from strop.train.kernels import kernels_of
+from strop.train.clustering import Clustering, cluster, keep_clusters
 from strop.train.pruning import keep_zeros, prune
 from tests.models import bidirectional_lstm, nested, settle, transformer
 
@@ -432,15 +431,3 @@ def test_training_that_diverges_ends_without_an_error_of_ours():
     model = net(keras.optimizers.SGD(1e30))
     fit(model, Clustering(model, 4, renew_every=1))
     assert not np.isfinite(kernel(model)).all()
-
-
-def test_weights_known_to_be_clustered_count_as_such_where_any_two_are_equal():
-    model = net()
-    kernel = np.arange(128, dtype="float32").reshape(8, 16)
-    kernel[0, 0] = kernel[1, 1]
-    model.get_layer("first").kernel.assign(kernel)
-    (found, _), _ = kernels_of(model)
-    assert SharedValues.equal(found) is None
-    assert SharedValues.equal(found, is_told=True).count() == 127
-    model.get_layer("first").kernel.assign(np.arange(128).reshape(8, 16))
-    assert SharedValues.equal(found, is_told=True) is None

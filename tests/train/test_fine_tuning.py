@@ -91,6 +91,7 @@ def test_interrupted_training_goes_on_where_it_was(tmp_path, teacher):
     again = net(seed=5)
     found = taught(again, samples, teacher=teacher, backup=tmp_path / "b")
     assert len(found.losses) == 3  # of six
+    assert not [path for path in (tmp_path / "b").rglob("*") if path.is_file()]
 
 
 def test_a_process_ended_while_it_writes_costs_one_epoch(tmp_path, teacher):

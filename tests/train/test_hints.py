@@ -11,6 +11,7 @@ from strop.core.samples import Samples
 from strop.graph.keras_models import signature_of
 from strop.train.fine_tuning import FineTuning, fine_tune
 from strop.train.hints import LOGITS, METHODS, hints_of, mistakes
+from strop.train.quantization import Quantization, quantization_aware
 from tests import models
 
 COUNT = 48
@@ -180,3 +181,27 @@ def test_layers_that_no_method_compares_are_told_with_the_setting_to_change():
         "one of them, or name no layers"
     ]
     assert mistakes("features", 1.0, LAYERS) == mistakes(LOGITS, 1.0, ()) == []
+
+
+@pytest.mark.parametrize("method", ["features", "relational"])
+@pytest.mark.parametrize("ranges", ["moving_average", "learned"])
+def test_a_model_that_learns_to_be_quantized_is_compared_in_the_same_places(method, ranges):
+    teacher = convnet()
+    aware = quantization_aware(teacher, Quantization(ranges=ranges)).model
+    plain = hints_of(off(teacher), teacher, method)
+    found = hints_of(aware, teacher, method)
+    assert [theirs for _, theirs in found.pairs] == [theirs for _, theirs in plain.pairs]
+    shapes = [
+        [tuple(tensor.shape) for tensor in model.outputs]
+        for model in (found.student, found.teacher)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_the_last_kernel_of_one_without_maps_is_not_the_rounding_of_its_answers():
+    given = keras.Input((8,), name="x")
+    hidden = layers.Dense(6, activation="relu", name="hidden")(given)
+    teacher = keras.Model(given, layers.Dense(3, activation="softmax", name="y")(hidden))
+    aware = quantization_aware(teacher).model
+    ((ours, theirs),) = hints_of(aware, teacher, "relational").pairs
+    assert (ours.removesuffix("_range"), theirs) == ("hidden", "hidden")

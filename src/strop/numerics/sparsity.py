@@ -374,7 +374,7 @@ class NOfM:
     @property
     def sparsity(self) -> float:
         """The one share of zeros that it comes to."""
-        return 1 - self.kept / self.of
+        return (self.of - self.kept) / self.of  # 3/10 as it is written, and not 1 - 7/10
 
     def misfit(self, shape: Sequence[int], axis: int | None) -> str | None:
         """Return why weights of a shape have no such groups along an axis, or None where they have."""

@@ -17,26 +17,22 @@ Nothing is around the layers: the model saves, loads, clones and exports as what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-import keras
-import numpy as np
-from keras import ops
-from numpy.typing import NDArray
-
-from strop.core.errors import InputError, ModelError, ParameterError, message
-from strop.numerics.clustering import (
-    INITIALIZATIONS,
-    Clusters,
-    clustered,
-    clusters_of,
-    distinct_values,
-    reclustered,
-)
+from strop.core.errors import ModelError, ParameterError, message
+from strop.numerics.clustering import INITIALIZATIONS
+from strop.train.constraints import Holding
 from strop.train.exclusions import Exclusion
 from strop.train.kernels import Kernel, kernels_of
+from strop.train.shared_values import (
+    MOST_VALUES,
+    SharedValues,
+    channels_of,
+    is_finite,
+    size_of_channel,
+)
 
 
 @dataclass(frozen=True)
@@ -93,14 +89,14 @@ def cluster(
 def keep_clusters(
     model: Any,
     *,
-    most: int = 256,
+    most: int = MOST_VALUES,
     preserve_sparsity: bool = True,
     exclude: Sequence[Exclusion] = (),
 ) -> KeptClusters:
     """Return a Keras callback that keeps weights equal that are equal now, while their values are trained.
 
-    A kernel counts as clustered where there are at least twice as many weights as values; else where that holds in each
-    of its channels.
+    A kernel counts as clustered where there are at least twice as many weights as values, zeros left out; else where
+    that holds within its channels.
 
     Args:
         model: A built `keras.Model`, clustered before.
@@ -123,50 +119,19 @@ def keep_clusters(
     return KeptClusters(shared, left)
 
 
-class _Sharing(keras.callbacks.Callback):  # type: ignore[misc]
-    """A Keras callback that has clusters within the training step, from its begin to its end.
+class _Sharing(Holding):
+    """A Keras callback that has clusters within the training step, from its begin to its end; see `Holding`."""
 
-    Where `fit` is interrupted they stay there; `release` ends it.
-
-    Attributes:
-        kernels: What is clustered.
-        left_alone: The layers with weights that are not, with the reason.
-    """
+    what = "clusters"
 
     def __init__(self, shared: Sequence[SharedValues], left_alone: Mapping[str, str]) -> None:
-        super().__init__()
-        self.kernels = tuple(one.kernel for one in shared)
-        self.left_alone = dict(left_alone)
+        super().__init__([one.kernel for one in shared], left_alone, shared)
         self._shared = tuple(shared)
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Put the clusters into the step."""
-        if keras.backend.backend() == "jax":
-            raise InputError(
-                message(
-                    "clusters can't be changed in a step that JAX has compiled.",
-                    "They can with TensorFlow beneath Keras.",
-                    next_step="export KERAS_BACKEND=tensorflow",
-                )
-            )
-        for shared in self._shared:
-            shared.hold()
-        self._compile_anew()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Go by the clusters that the weights have, where something else set them: training that is resumed, say."""
-        self._settle()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Take the clusters out of the step and leave exactly their values, whatever averaged or restored weights last."""
-        self._settle()
-        self.release()
-        self._compile_anew()
-
-    def release(self) -> None:
-        """Take the clusters away, and give variables back the constraints that they had."""
         for shared in self._shared:
-            shared.release()
+            shared.settle()
 
     def report(self) -> Clustered:
         """Return how many values the weights of each layer have now, and what was left alone."""
@@ -175,15 +140,6 @@ class _Sharing(keras.callbacks.Callback):  # type: ignore[misc]
             layer = shared.kernel.layer
             values[layer] = max(values.get(layer, 0), shared.count())
         return Clustered(values, self.left_alone)
-
-    def _settle(self) -> None:
-        for shared in self._shared:
-            shared.settle()
-
-    def _compile_anew(self) -> None:
-        """Drop the compiled step: constraints are looked up while it is compiled, and never after."""
-        if getattr(self.model, "train_function", None) is not None:
-            self.model.make_train_function(force=True)
 
 
 @final
@@ -250,7 +206,7 @@ class Clustering(_Sharing):
                 kernel,
                 clusters,
                 initialization=initialization,
-                channel_axes=_channel_axes(kernel) if per_channel else (),
+                channel_axes=channels_of(kernel) if per_channel else (),
                 keeps_zeros=preserve_sparsity,
                 remembers=renew_every is not None,
                 seed=seed,
@@ -287,262 +243,14 @@ class Clustering(_Sharing):
             shared.renew()
 
 
-class _Around(keras.constraints.Constraint):  # type: ignore[misc]
-    """A constraint around the one that a variable has, until it is spent: then it does nothing more than that one.
-
-    A spent one may have to stay, where another was put around it meanwhile; so each time takes one of its own.
-    """
-
-    def __init__(self, within: Any, project: Callable[[Any], Any]) -> None:
-        self.within, self._project = within, project
-        self._is_held = True
-
-    def __call__(self, weights: Any) -> Any:
-        if self.within is not None:
-            weights = self.within(weights)
-        return self._project(weights) if self._is_held else weights
-
-    def take_from(self, variable: Any) -> None:
-        """Be spent, and give the variable back the first constraint that is not."""
-        self._is_held = False
-        variable.constraint = _unspent(variable.constraint)
-
-
-def _unspent(constraint: Any) -> Any:
-    """Return the first constraint that is not spent; masks of pruning that are not held any more are, too."""
-    while not getattr(constraint, "_is_held", True):
-        constraint = constraint.within
-    return constraint
-
-
-class SharedValues:
-    """The clusters of a kernel.
-
-    Each channel has room for as many clusters as it may have at most, so that the compiled step stays as it is where
-    weights change theirs.
-
-    Attributes:
-        kernel: What is clustered.
-        clusters: Which weights are together, and what values they had when that was chosen.
-    """
-
-    def __init__(
-        self,
-        kernel: Kernel,
-        clusters: Clusters,
-        most: int,
-        channel_axes: Sequence[int],
-        *,
-        keeps_zeros: bool,
-        remembers: bool = False,
-    ) -> None:
-        self.kernel = kernel
-        self._most, self._axes, self._keeps_zeros = most, tuple(channel_axes), keeps_zeros
-        self._around: _Around | None = None
-        shape = kernel.variable.shape
-        self._room = most * int(np.prod([shape[axis] for axis in self._axes], dtype=int))
-        size = int(np.prod(shape))
-        # Variables, so that the compiled step sees them change, and is not compiled with a number a weight in it.
-        self._assignment = _variable(np.zeros(size), "int32", "assignment")
-        self._first = _variable(np.zeros(self._room), "int32", "first_of_cluster")
-        self._share = _variable(np.zeros(self._room), "float32", "share_in_cluster")
-        self._is_zero = _variable(np.zeros(self._room), "bool", "is_zero")
-        self._apart = _variable(np.zeros(size), "float32", "apart") if remembers else None
-        self._put(clusters)
-
-    @classmethod
-    def clustered(
-        cls,
-        kernel: Kernel,
-        most: int,
-        *,
-        initialization: str = "kmeans_plus_plus",
-        channel_axes: Sequence[int] = (),
-        keeps_zeros: bool = True,
-        remembers: bool = False,
-        seed: int = 0,
-    ) -> SharedValues:
-        """Return the clusters found for a kernel's weights, which are left as they are; `write` gives them the values.
-
-        Args:
-            kernel: One with enough weights, all of them finite.
-            most: Most values, in each channel where there are channels.
-            initialization: Where the values are sought first; see `strop.numerics.clustering.INITIALIZATIONS`.
-            channel_axes: The axes that number the channels; none for all weights together.
-            keeps_zeros: Whether zeros stay zeros.
-            remembers: Whether `renew` is to be possible.
-            seed: For what is drawn.
-        """
-        found = clustered(
-            kernel.weights,
-            most,
-            initialization=initialization,
-            channel_axes=channel_axes,
-            preserve_zeros=keeps_zeros,
-            seed=seed,
-        )
-        return cls(kernel, found, most, channel_axes, keeps_zeros=keeps_zeros, remembers=remembers)
-
-    @classmethod
-    def equal(
-        cls, kernel: Kernel, most: int = 256, *, keeps_zeros: bool = True, is_told: bool = False
-    ) -> SharedValues | None:
-        """Return the clusters that a kernel's weights are in already; None where they share no values.
-
-        Args:
-            kernel: Of weights that may be equal.
-            most: The most values that it, or a channel of it, may have.
-            keeps_zeros: Whether zeros stay zeros.
-            is_told: Whether it is known to be clustered, so that any two equal weights are enough of a sign.
-        """
-        axes = _axes_of_clusters(kernel, most, is_told=is_told)
-        if axes is None:
-            return None
-        found = clusters_of(kernel.weights, channel_axes=axes)
-        count = distinct_values(kernel.weights, channel_axes=axes)
-        return cls(kernel, found, count, axes, keeps_zeros=keeps_zeros)
-
-    def hold(self) -> None:
-        """Put the clusters around the variable's constraint."""
-        if self._around is None:
-            variable = self.kernel.variable
-            self._around = _Around(_unspent(variable.constraint), self._step)
-            variable.constraint = self._around
-
-    def release(self) -> None:
-        """Give the variable back its constraint."""
-        if self._around is not None:
-            self._around.take_from(self.kernel.variable)
-            self._around = None
-
-    def count(self) -> int:
-        """Return how many values the weights have; the most of any channel where each has its own."""
-        return distinct_values(self.kernel.weights, channel_axes=self._axes)
-
-    def write(self, clusters: Clusters) -> None:
-        """Give the weights the values of these clusters, which they are in from now on."""
-        self._put(clusters)
-        self.kernel.variable.assign(clusters.values)
-
-    def settle(self) -> None:
-        """Have the weights in clusters where something but the training step has set them."""
-        weights = self.kernel.weights
-        if self._agrees(weights) or not _is_finite(weights):
-            return
-        if self.count() <= self._most:
-            self._put(clusters_of(weights, channel_axes=self._axes))
-        else:
-            self.write(self._renewed(weights, weights))
-
-    def renew(self) -> None:
-        """Have each weight in the cluster nearest to where it would be if it had moved by itself."""
-        if self._apart is None:
-            return
-        weights = self.kernel.weights
-        alone = weights + ops.convert_to_numpy(self._apart).reshape(weights.shape)
-        if not _is_finite(alone):  # whoever watches the loss ends the training
-            return
-        found = self._renewed(weights, alone)
-        self.write(found)
-        self._apart.assign((alone - found.values).reshape(-1))
-
-    def _renewed(self, weights: NDArray[Any], moved: NDArray[Any]) -> Clusters:
-        """Return the clusters of weights that have moved from the values that they share."""
-        places = self.clusters.assignment.reshape(-1)
-        sums = np.bincount(places, weights.reshape(-1).astype(np.float64))
-        means = sums / np.bincount(places)
-        means[self._zeros] = 0.0
-        return reclustered(
-            moved,
-            Clusters(means, self.clusters.assignment),
-            channel_axes=self._axes,
-            preserve_zeros=self._keeps_zeros,
-        )
-
-    def _put(self, clusters: Clusters) -> None:
-        self.clusters = clusters
-        places = clusters.assignment.reshape(-1)
-        self._zeros = (clusters.centroids == 0) & self._keeps_zeros
-        self._heads = np.unique(places, return_index=True)[1]
-        unused = (0, self._room - len(self._heads))
-        self._assignment.assign(places)
-        self._first.assign(np.pad(self._heads, unused))
-        self._share.assign(np.pad(1.0 / np.bincount(places), unused))
-        self._is_zero.assign(np.pad(self._zeros, unused))
-
-    def _agrees(self, weights: NDArray[Any]) -> bool:
-        """Say whether the weights of each cluster are equal, and its zeros zeros."""
-        values = weights.reshape(-1)[self._heads]
-        is_shared = np.array_equal(values[self.clusters.assignment], weights)
-        return is_shared and not values[self._zeros].any()
-
-    def _step(self, weights: Any) -> Any:
-        """Return what the optimizer made of the weights as the means of their clusters, within the compiled step."""
-        shared = self.project(weights)
-        if self._apart is not None:
-            moved = ops.cast(ops.reshape(weights - shared, (-1,)), "float32")
-            self._apart.assign(self._apart + moved)
-        return shared
-
-    def project(self, weights: Any) -> Any:
-        """Return weights as the means of their clusters, also within a compiled step."""
-        # Not the sums of the weights: a hundred thousand equal floats added up and divided again are another float,
-        # and that at each step. What is summed here is how far they are from one of them, which the step made small.
-        dtype = keras.backend.standardize_dtype(weights.dtype)
-        flat = ops.cast(
-            ops.reshape(weights, (-1,)), "float64" if dtype == "float64" else "float32"
-        )
-        heads = ops.take(flat, self._first)
-        apart = flat - ops.take(heads, self._assignment)
-        sums = ops.segment_sum(apart, self._assignment, num_segments=self._room)
-        means = heads + sums * ops.cast(self._share, flat.dtype)
-        means = ops.where(self._is_zero, ops.zeros((), flat.dtype), means)
-        return ops.cast(
-            ops.reshape(ops.take(means, self._assignment), self.kernel.variable.shape), dtype
-        )
-
-
-def _variable(value: NDArray[Any], dtype: str, name: str) -> Any:
-    return keras.Variable(value, trainable=False, dtype=dtype, name=name)
-
-
-def _channel_axes(kernel: Kernel) -> tuple[int, ...]:
-    """Return the axes that number a kernel's output channels: what it does not sum over; a look-up's numbers' places."""
-    rank = len(kernel.variable.shape)
-    if not kernel.summed:
-        return (rank - 1,)
-    return tuple(axis for axis in range(rank) if axis not in kernel.summed)
-
-
-def _in_a_channel(shape: Sequence[int], channel_axes: Sequence[int]) -> int:
-    """Return how many weights a channel has."""
-    return int(
-        np.prod([size for axis, size in enumerate(shape) if axis not in channel_axes], dtype=int)
-    )
-
-
-def _axes_of_clusters(
-    kernel: Kernel, most: int, *, is_told: bool = False
-) -> tuple[int, ...] | None:
-    """Return the axes that number the channels in which weights are clustered; None where they are not."""
-    weights = kernel.weights
-    for axes in ((), _channel_axes(kernel)):
-        count = distinct_values(weights, channel_axes=axes)
-        size = _in_a_channel(weights.shape, axes)
-        # A kernel of one value was never trained, and would never differ again.
-        if 1 < count <= min(most, size - 1 if is_told else size // 2):
-            return axes
-    return None
-
-
 def _large_enough(
     clusters: int, per_channel: bool, kernels: Sequence[Kernel], left_alone: Mapping[str, str]
 ) -> tuple[list[Kernel], dict[str, str]]:
     """Return the kernels with a weight for each cluster, and the layers left alone, those with others among them."""
     found, left = [], dict(left_alone)
     for kernel in kernels:
-        axes = _channel_axes(kernel) if per_channel else ()
-        size = _in_a_channel(kernel.variable.shape, axes)
+        axes = channels_of(kernel) if per_channel else ()
+        size = size_of_channel(kernel.variable.shape, axes)
         if size < clusters:
             where = " in a channel" if per_channel else ""
             left[kernel.layer] = (
@@ -553,13 +261,9 @@ def _large_enough(
     return found, left
 
 
-def _is_finite(weights: NDArray[Any]) -> bool:
-    return bool(np.isfinite(weights.astype(np.float64)).all())
-
-
 def _refuse_infinite(kernels: Sequence[Kernel]) -> None:
     for kernel in kernels:
-        if not _is_finite(kernel.weights):
+        if not is_finite(kernel.weights):
             raise ModelError(
                 message(
                     f"weights of the layer '{kernel.layer}' are NaN or infinite, so that they have no clusters.",

@@ -55,6 +55,7 @@ def depthwise_and_pointwise(layer: Any) -> list[Any]:
         dilation_rate=layer.dilation_rate,
         use_bias=False,
         depthwise_regularizer=layer.depthwise_regularizer,
+        depthwise_constraint=layer.depthwise_constraint,
         name=f"{layer.name}_depthwise",
         **shared,
     )
@@ -67,6 +68,8 @@ def depthwise_and_pointwise(layer: Any) -> list[Any]:
         activation=layer.activation,
         kernel_regularizer=layer.pointwise_regularizer,
         bias_regularizer=layer.bias_regularizer,
+        kernel_constraint=layer.pointwise_constraint,
+        bias_constraint=layer.bias_constraint,
         name=layer.name,
         **shared,
     )

@@ -34,8 +34,8 @@ class FineTuning:
     Attributes:
         epochs: How often all samples are gone through, at most.
         batch_size: Samples a step.
-        learning_rate: At the beginning; it falls to nothing along a cosine. None for the optimizer that the model was
-            compiled with, as it is, or else 0.001 in Adam.
+        learning_rate: At the beginning; it falls to nothing along a cosine. None for that of the optimizer that the model
+            was compiled with, a schedule from its beginning, or else 0.001.
         teacher_share: Of the loss where there are targets too; without them the teacher's is all of it.
         patience: Epochs without a better loss on what was held out, after which it ends.
         augment: How samples are changed at each step, as in `strop.train.augmentation`; the teacher then answers at each
@@ -307,6 +307,8 @@ def teach(
         epochs=settings.epochs, shuffle=False, verbose=0, callbacks=[*callbacks, watch, *also],
     )  # fmt: skip
     watch.restore()
+    if backup:
+        (backup / _BEST).unlink(missing_ok=True)  # the rest Keras has removed
     hints = taught.hints
     words = [lessons.spelled(), *([hints.spelled()] if hints else [])]
     return FineTuned(
@@ -328,7 +330,8 @@ def _optimizer(compiled: Any, settings: FineTuning, steps: int, student: Any) ->
     if own is None:
         made = keras.optimizers.Adam(falling)
     else:
-        config = own.get_config()
+        # Kept are the weights that do best, and not averages of them, which zeros and clusters would be lost in.
+        config = {**own.get_config(), "use_ema": False}
         if settings.learning_rate is not None:
             config["learning_rate"] = keras.optimizers.schedules.serialize(falling)
         made = type(own).from_config(config)

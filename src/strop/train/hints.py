@@ -18,6 +18,7 @@ from strop.core.signature import Signature
 from strop.graph.keras_calls import functional_of, nodes_of
 from strop.graph.keras_models import arranged
 from strop.train.losses import LEAST_SPREAD_IN_FLOAT32
+from strop.train.ranges import QuantizedLayer
 
 LOGITS, FEATURES, ATTENTION, RELATIONAL = METHODS = (
     "logits",
@@ -271,7 +272,7 @@ def hints_of(
         layers: Pairs of the student's and the teacher's layers, by name. None for activations, layers that end in
             one, and models within, of one name and shape (``features``, where the student has all of these that the
             teacher has); or else for the last ones that give maps of one size (``features``: of the last size; ``attention``: of each size
-            that both have), or what the last layers with weights are given (``relational``, and where there are no
+            that both have), or what the last layers with kernels are given (``relational``, and where there are no
             maps).
 
     Raises:
@@ -357,7 +358,7 @@ def _places(graph: Any) -> list[_Place]:
 
 
 def _is_activated(layer: Any) -> bool:
-    if isinstance(layer, keras.layers.Wrapper):
+    if isinstance(layer, keras.layers.Wrapper | QuantizedLayer):
         return _is_activated(layer.layer)
     if isinstance(layer, (*_ACTIVATIONS, keras.Model)):
         return True
@@ -426,12 +427,12 @@ def _last_of_each_size(graph: Any) -> dict[tuple[int | None, ...], _Place]:
 
 
 def _before_last(graph: Any, idle: str) -> _Place:
-    """Return what the last layer with weights is given, on the way to the first answer."""
+    """Return what the last layer with a kernel is given, on the way to the first answer."""
     place, _ = _head(graph)
     if place is None:
         raise ParameterError(
             message(
-                f"the model '{graph.name}' has but one layer with weights, so that there is nothing within to compare.",
+                f"the model '{graph.name}' has but one layer with a kernel, so that there is nothing within to compare.",
                 f"By its answers it can be taught.{idle}",
                 next_step="method = 'logits'",
             )
@@ -449,15 +450,20 @@ def _head(graph: Any) -> tuple[_Place | None, set[int]]:
 
 
 def _way_back(answer: Any, makers: Mapping[int, Any]) -> tuple[Any, set[int]]:
-    """Return what the last layer with weights on the way to an answer is given, and the `id` of what is given from there on."""
+    """Return what the last layer with a kernel on the way to an answer is given, and the `id` of what is given from there on."""
     behind: set[int] = set()
     tensor, is_last = answer, False
     while not is_last and id(tensor) in makers:
         node = makers[id(tensor)]
         behind.add(id(tensor))
-        is_last = bool(getattr(node.operation, "weights", None)) or len(node.input_tensors) != 1
+        is_last = _has_kernel(node.operation) or len(node.input_tensors) != 1
         tensor = node.input_tensors[0]
     return tensor, behind
+
+
+def _has_kernel(operation: Any) -> bool:
+    """Say whether a layer has more than a number a channel, as normalizations have, or the range of a rounding."""
+    return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
 
 
 def _refuse_pair(ours: _Place, theirs: _Place, method: str) -> None:

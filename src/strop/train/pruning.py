@@ -7,7 +7,7 @@ as what it is, and once training ends nothing but the zeros is left of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from strop.core.errors import InputError, ModelError, ParameterError, message
+from strop.core.errors import ModelError, ParameterError, message
 from strop.numerics.sparsity import (
     UNSTRUCTURED,
     Block,
@@ -28,6 +28,7 @@ from strop.numerics.sparsity import (
     global_masks,
     random_scores,
 )
+from strop.train.constraints import Holding, Within
 from strop.train.exclusions import Exclusion
 from strop.train.kernels import Kernel, kernels_of, shares_of_zeros
 
@@ -126,57 +127,18 @@ def _zeros(kernel: Kernel) -> float:
     return float(np.mean(kernel.weights == 0))
 
 
-class _Masking(keras.callbacks.Callback):  # type: ignore[misc]
-    """A Keras callback that has masks within the training step, from its begin to its end.
+class _Masking(Holding):
+    """A Keras callback that has masks within the training step, from its begin to its end; see `Holding`."""
 
-    Of several such callbacks on one model each keeps its own zeros. Where `fit` is interrupted they go on doing so;
-    `release` ends it.
-
-    Attributes:
-        kernels: What has masks.
-        left_alone: The layers with weights that have none, with the reason.
-    """
+    what = "masks"
 
     def __init__(self, kernels: Sequence[Kernel], left_alone: Mapping[str, str]) -> None:
-        super().__init__()
-        self.kernels = tuple(kernels)
-        self.left_alone = dict(left_alone)
         self._masks = [_Mask(kernel.variable) for kernel in kernels]
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Put the masks into the step."""
-        if keras.backend.backend() == "jax":
-            raise InputError(
-                message(
-                    "masks can't be changed in a step that JAX has compiled.",
-                    "They can with TensorFlow beneath Keras.",
-                    next_step="export KERAS_BACKEND=tensorflow",
-                )
-            )
-        for mask in self._masks:
-            mask.hold()
-        self._compile_anew()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Take the masks out of the step and leave exact zeros, whatever averaged or restored the weights last."""
-        for mask in self._masks:
-            mask.apply()
-        self.release()
-        self._compile_anew()
-
-    def release(self) -> None:
-        """Take the masks away, and give variables back the constraints that they had."""
-        for mask in self._masks:
-            mask.release()
+        super().__init__(kernels, left_alone, self._masks)
 
     def report(self) -> Pruned:
         """Return the share of zeros that each layer has now, and what was left alone."""
         return Pruned(shares_of_zeros(self.kernels), self.left_alone)
-
-    def _compile_anew(self) -> None:
-        """Drop the compiled step: constraints are looked up while it is compiled, and never after."""
-        if getattr(self.model, "train_function", None) is not None:
-            self.model.make_train_function(force=True)
 
 
 @final
@@ -318,7 +280,7 @@ class Pruning(_Masking):
             return False
         for mask, kept in zip(self._masks, self._chosen(weights, sparsity), strict=True):
             mask.put(kept)
-            mask.apply()
+            mask.settle()
         self._sparsity = sparsity
         return True
 
@@ -335,60 +297,36 @@ class Pruning(_Masking):
         ]
 
 
-class _Mask(keras.constraints.Constraint):  # type: ignore[misc]
-    """A variable's zeros, as a constraint around the one that it has."""
+class _Mask:
+    """A variable's zeros.
+
+    Attributes:
+        variable: The variable.
+    """
 
     def __init__(self, variable: Any) -> None:
-        self._variable = variable
-        self.within: Any = None
-        self._is_held = False
+        self.variable = variable
         # A variable itself, so that the compiled step sees it change.
         self._kept = keras.Variable(
             np.ones(variable.shape, np.bool_), trainable=False, dtype="bool", name="mask"
         )
 
-    def __call__(self, weights: Any) -> Any:
-        if not self._is_held:
-            return weights if self.within is None else self.within(weights)
-        # The user's constraint is given the zeros (a norm is to be that of what is left), and may not take them away.
-        zeroed = self._zeroed(weights)
-        return zeroed if self.within is None else self._zeroed(self.within(zeroed))
-
-    def hold(self) -> None:
-        """Put the mask around the variable's constraint."""
-        if self not in _nested(self._variable.constraint):
-            self.within, self._variable.constraint = self._variable.constraint, self
-        self._is_held = True
-
-    def release(self) -> None:
-        """Give the variable back its constraint.
-
-        Where another was put around this one meanwhile, it stays within that and does nothing any more.
-        """
-        self._is_held = False
-        around = self._variable.constraint
-        while isinstance(around, _Mask) and not around._is_held:
-            around = around.within
-        self._variable.constraint = around
-
     def put(self, kept: Mask) -> None:
         """Have zeros where `kept` is False, from the next step on."""
         self._kept.assign(kept)
 
-    def apply(self) -> None:
+    def constrain(self, weights: Any, within: Within) -> Any:
+        """Return weights with the zeros."""
+        # The user's constraint is given them (a norm is to be that of what is left), and may not take them away.
+        return self._zeroed(within(self._zeroed(weights)))
+
+    def settle(self) -> None:
         """Make the variable zero where it has to be."""
-        self._variable.assign(self._zeroed(self._variable))
+        self.variable.assign(self._zeroed(self.variable))
 
     def _zeroed(self, weights: Any) -> Any:
         # Chosen and not multiplied: a product with 0 leaves −0.0, which does not compress with 0.0, and NaN.
         return ops.where(self._kept, weights, ops.zeros((), weights.dtype))
-
-
-def _nested(constraint: Any) -> Iterator[_Mask]:
-    """Yield the masks around the constraint that a variable had of its own."""
-    while isinstance(constraint, _Mask):
-        yield constraint
-        constraint = constraint.within
 
 
 def _mistakes(schedule: Schedule, pattern: Pattern, ranking: str) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import keras
@@ -83,19 +83,22 @@ class Aware:
         left_in_float: The layers and operations that stay in float, with the reason.
         quantized: The layers whose kernels are rounded, by name.
         pruned: The kernels that had zeros in them, by the names of their layers.
+        renamed: What layers of `model` were called before, where that is the name of what rounds behind them.
     """
 
     model: Any
     left_in_float: Mapping[str, str]
     quantized: tuple[str, ...]
     pruned: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def callbacks(self) -> list[Any]:
-        """What to give to `fit`: towards the end, statistics and ranges are left as they are then.
+        """What to give to `fit`: in the last third, statistics and ranges that follow batches are left as they are then.
 
         So the last epochs teach the very function that is run afterwards (section 3.2.2 of Krishnamoorthi, *Quantizing
-        deep convolutional networks for efficient inference: A whitepaper*, 2018, arXiv:1806.08342).
+        deep convolutional networks for efficient inference: A whitepaper*, 2018, arXiv:1806.08342). Learned ranges go on
+        being learned. Training that ends before, by early stopping, ends without.
         """
         return [_Settling(self.model)]
 
@@ -149,18 +152,24 @@ class Aware:
             that turns the sign of some channels makes two codes of a cluster there.
         """
         sparsity = {
-            _outer(name): share
+            self._called(name): share
             for name, share in sparsity_of(finished).items()
             if name in self.pruned
         }
         clustered = {kernel.layer for kernel in keep_clusters(self.model).kernels}
         codes = codes_of(finished)
         clusters = {
-            _outer(kernel.layer): distinct_values(codes.get(_outer(kernel.layer), kernel.weights))
+            self._called(kernel.layer): distinct_values(
+                codes.get(_outer(kernel.layer), kernel.weights)
+            )
             for kernel in kernels_of(finished)[0]
             if kernel.layer in clustered
         }
         return sparsity, clusters
+
+    def _called(self, name: str) -> str:
+        """Return the name that a layer has in the model that was given."""
+        return self.renamed.get(_outer(name), _outer(name))
 
 
 def quantization_aware(model: Any, settings: Quantization = Quantization()) -> Aware:
@@ -207,7 +216,9 @@ def quantization_aware(model: Any, settings: Quantization = Quantization()) -> A
         optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
         made.compile(optimizer=optimizer, loss=model.loss, loss_weights=loss_weights_of(model))
     pruned = [name for name, share in sparsity_of(made).items() if PRUNED_FROM < share < 1]
-    return Aware(made, rounding.left, tuple(rounding.quantized), tuple(pruned))
+    return Aware(
+        made, rounding.left, tuple(rounding.quantized), tuple(pruned), dict(rounding.renamed)
+    )
 
 
 def codes_of(finished: Any) -> dict[str, NDArray[np.int8]]:
@@ -220,7 +231,7 @@ def codes_of(finished: Any) -> dict[str, NDArray[np.int8]]:
 
 
 class _Settling(keras.callbacks.Callback):  # type: ignore[misc]
-    """Leaves statistics and ranges as they are in the last epochs."""
+    """Leaves statistics and ranges as they are in the last epochs, or in the last steps of a single one."""
 
     def __init__(self, aware: Any) -> None:
         super().__init__()
@@ -230,10 +241,26 @@ class _Settling(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Settle all, once it is time."""
-        epochs = (self.params or {}).get("epochs") or 1
-        if epoch >= max(math.ceil(epochs * (1 - _SETTLED_FOR)), 1):
-            for layer in self._layers:
-                layer.settle()
+        epochs = self._meant("epochs")
+        if epochs > 1 and epoch >= min(_settled_from(epochs), epochs - 1):
+            self._settle()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Settle all, once it is time in a training of one epoch."""
+        steps = self._meant("steps")
+        if self._meant("epochs") == 1 < steps and batch >= min(_settled_from(steps), steps - 1):
+            self._settle()
+
+    def _meant(self, what: str) -> int:
+        return int((self.params or {}).get(what) or 1)
+
+    def _settle(self) -> None:
+        for layer in self._layers:
+            layer.settle()
+
+
+def _settled_from(count: int) -> int:
+    return math.ceil(count * (1 - _SETTLED_FOR))
 
 
 def _finished_layer(layer: Any) -> Any:

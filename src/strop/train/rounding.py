@@ -50,8 +50,7 @@ from strop.train.integer_forms import (
     untreatable,
 )
 from strop.train.ranges import FakeQuantize, QuantizedLayer
-
-_MOST_CLUSTERS = 64
+from strop.train.shared_values import are_shared
 
 # Processors without VNNI add two products of codes in 16 bits, where those of large activations and weights saturate
 # (OpenVINO, ONNX Runtime). Inputs, such as images, fill their codes; so their weights are given half the range.
@@ -69,6 +68,7 @@ class Rounding:
     Attributes:
         left: What stays in float, with the reason.
         quantized: The layers whose kernels are rounded.
+        renamed: What layers of the new model were called, where the rounding behind them has their name now.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Rounding:
         """
         self.left: dict[str, str] = {}
         self.quantized: dict[str, None] = {}
+        self.renamed: dict[str, str] = {}
         self._calls, self._excluded = calls, excluded
         self._weight_bits, self._activation_bits, self._ranges = (
             weight_bits, activation_bits, ranges,
@@ -111,6 +112,7 @@ class Rounding:
             # What is folded into the layer before it is there already.
             if call.results[0] not in self._values:
                 self._take(call)
+                self._regularize(call)
         outputs = [self._float(edge) for edge in self._calls.outputs]
         for tensor, before in zip(outputs, original.outputs, strict=True):
             self._name_end(tensor._keras_history.operation, before._keras_history.operation.name)
@@ -131,7 +133,9 @@ class Rounding:
         elif call.computes_as in {*SUMS, *QUOTIENTS, *JOINS}:
             self._combine(call)
         elif not is_single:
-            self._leave(call, f"{reason_of(call)} where it is given several tensors")
+            takes_one = call.computes_as in {*MEANS, *PASSING, *MIXING, NORMALIZATION}
+            only = "it has an integer form of one tensor alone, and is given several"
+            self._leave(call, only if takes_one or function_of(call) else reason_of(call))
         elif call.computes_as == NORMALIZATION and is_of_channels(call):
             self._normalize(call)
         elif call.computes_as in MEANS:
@@ -156,6 +160,20 @@ class Rounding:
         results = keras.tree.flatten(self._call(call, self._float))
         for edge, tensor in zip(call.results, results, strict=True):
             self._values[edge] = _Value(tensor)
+
+    def _regularize(self, call: Call) -> None:
+        """Have what a layer gives be regularized as it was, where the layer itself is not called any more."""
+        layer = call.operation
+        regularizer = getattr(layer, "activity_regularizer", None)
+        if regularizer is None or self._operations.get(layer.name) is layer:
+            return
+        value = self._values[call.results[0]]
+        same = keras.layers.Identity(
+            activity_regularizer=regularizer, dtype="float32", name=f"{layer.name}_activity"
+        )
+        raw = self._named(same)(value.raw)
+        value.rounded = raw if value.rounded is value.raw else None
+        value.raw = raw
 
     # Layers with kernels
 
@@ -202,7 +220,7 @@ class Rounding:
             done,
             bits=min(self._weight_bits, most_bits),
             ranges=self._ranges,
-            per_channel=not _is_clustered(layer),
+            per_channel=not are_shared(ops.convert_to_numpy(layer.kernel)),
             name=layer.name,
         )
         return self._named(made)
@@ -450,7 +468,7 @@ class Rounding:
             return
         if other := self._operations.pop(name, None):
             other.name = f"{name}_unrounded"
-            self._named(other)
+            self.renamed[self._named(other).name] = name
         del self._operations[operation.name]
         operation.name = name
         self._operations[name] = operation
@@ -525,6 +543,8 @@ def _normalization_behind(call: Call, excluded: Excluded) -> Any:
         return None
     if excluded(call.chain) or excluded(reader.chain) or untreatable(layer):
         return None
+    if getattr(layer, "activity_regularizer", None):
+        return None  # it is of what is not normalized yet
     done = reader.operation
     is_first = getattr(layer, "data_format", "") == "channels_first"
     channels = 1 if is_first else len(result.shape) - 1
@@ -534,11 +554,3 @@ def _normalization_behind(call: Call, excluded: Excluded) -> Any:
 
 def _is_separable(layer: Any) -> bool:
     return any(kind.__name__ in SEPARABLE for kind in type(layer).__mro__)
-
-
-def _is_clustered(layer: Any) -> bool:
-    """Say whether a layer's weights share a few values."""
-    weights = ops.convert_to_numpy(layer.kernel)
-    others = weights[weights != 0]
-    values = np.unique(others).size
-    return bool(values <= _MOST_CLUSTERS and 2 * values <= others.size)

@@ -11,8 +11,8 @@ from keras import ops
 from strop.compat.tfmot.marked import warn_of_left_alone
 from strop.compat.tfmot.marks import KeepingMark, borne
 from strop.numerics.clustering import distinct_values
-from strop.train.clustering import SharedValues
 from strop.train.kernels import Kernel
+from strop.train.shared_values import SharedValues
 
 
 class CentroidInitialization(enum.StrEnum):

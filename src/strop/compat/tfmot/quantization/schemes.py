@@ -12,9 +12,9 @@ from strop.compat.tfmot.copies import copied
 from strop.compat.tfmot.marked import warn_of_left_alone
 from strop.compat.tfmot.marks import KeepingMark, borne, put, take_off
 from strop.graph.keras_layers import layers_of
-from strop.train.clustering import SharedValues
 from strop.train.kernels import Kernel
 from strop.train.ranges import QuantizedLayer
+from strop.train.shared_values import SharedValues
 
 
 @final
