@@ -9,7 +9,7 @@ from benchmarks.peers.lesson import Lesson, Schedule, Treated, carry_out
 def treat(model: Any, lesson: Lesson, schedule: Schedule) -> Treated:
     """Return the network as it is, and the callback that changes it."""
     from strop.core import registry
-    from strop.numerics.sparsity import PolynomialDecay
+    from strop.numerics.schedules import PolynomialDecay
     from strop.train.clustering import Clustering
     from strop.train.pruning import Pruning
 

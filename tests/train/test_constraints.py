@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from strop.numerics.clustering import distinct_values
-from strop.numerics.sparsity import ConstantSparsity
+from strop.numerics.schedules import ConstantSparsity
 from strop.train.clustering import Clustering, cluster, keep_clusters
 from strop.train.pruning import Pruning, keep_zeros, prune
 

@@ -9,7 +9,8 @@ import pytest
 from keras import layers
 
 from strop.core.errors import InputError, ModelError, ParameterError
-from strop.numerics.sparsity import Block, ConstantSparsity, NOfM, PolynomialDecay
+from strop.numerics.schedules import ConstantSparsity, PolynomialDecay
+from strop.numerics.sparsity import Block, NOfM
 from strop.train.kernels import sparsity_of
 from strop.train.pruning import Pruning, keep_zeros, prune
 from tests.models import mlp, settle

@@ -14,7 +14,8 @@ from strop.graph.quiet import quiet
 from strop.train.clustering import cluster
 from strop.train.pruning import prune
 from strop.train.quantization import Quantization, quantization_aware
-from strop.train.ranges import FakeQuantize, QuantizedLayer
+from strop.train.quantized_layer import QuantizedLayer
+from strop.train.ranges import FakeQuantize
 from tests import models
 
 

@@ -18,7 +18,7 @@ from strop.core.signature import Signature
 from strop.graph.keras_calls import functional_of, nodes_of
 from strop.graph.keras_models import arranged
 from strop.train.losses import LEAST_SPREAD_IN_FLOAT32
-from strop.train.ranges import QuantizedLayer
+from strop.train.quantized_layer import QuantizedLayer
 
 LOGITS, FEATURES, ATTENTION, RELATIONAL = METHODS = (
     "logits",

@@ -17,14 +17,13 @@ from keras import ops
 from numpy.typing import NDArray
 
 from strop.core.errors import ModelError, ParameterError, message
+from strop.numerics.schedules import ConstantSparsity, Schedule
 from strop.numerics.sparsity import (
     UNSTRUCTURED,
     Block,
-    ConstantSparsity,
     Mask,
     NOfM,
     Pattern,
-    Schedule,
     global_masks,
     random_scores,
 )

@@ -32,7 +32,8 @@ from strop.train.exclusions import Exclusion, exclusions
 from strop.train.kernels import kernels_of, sparsity_of
 from strop.train.lessons import loss_weights_of
 from strop.train.pruning import PRUNED_FROM, keep_pruned
-from strop.train.ranges import LEARNED, MOVING_AVERAGE, FakeQuantize, QuantizedLayer
+from strop.train.quantized_layer import QuantizedLayer
+from strop.train.ranges import LEARNED, MOVING_AVERAGE, FakeQuantize
 from strop.train.rebuilding import copied, copy_state
 from strop.train.rounding import Rounding
 

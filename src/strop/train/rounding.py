@@ -9,7 +9,7 @@ from, and what is joined is rounded onto one grid before. Where an engine's kern
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ import numpy as np
 from keras import ops
 
 from strop.graph.keras_calls import Call, Calls, Tensor
-from strop.graph.keras_layers import Chain
 from strop.graph.names import unique
 from strop.train.equivalents import (
     depthwise_and_pointwise,
@@ -26,6 +25,7 @@ from strop.train.equivalents import (
     mean_of_all,
     with_activation,
 )
+from strop.train.fusions import Excluded, first_kernels, foldings, is_separable
 from strop.train.integer_forms import (
     ALONE,
     BYTE,
@@ -49,15 +49,14 @@ from strop.train.integer_forms import (
     reason_of,
     untreatable,
 )
-from strop.train.ranges import FakeQuantize, QuantizedLayer
+from strop.train.quantized_layer import QuantizedLayer
+from strop.train.ranges import FakeQuantize
 from strop.train.shared_values import are_shared
 
 # Processors without VNNI add two products of codes in 16 bits, where those of large activations and weights saturate
 # (OpenVINO, ONNX Runtime). Inputs, such as images, fill their codes; so their weights are given half the range.
 _FIRST_BITS = 7
 _NARROW = 8  # bits of an activation
-
-Excluded = Callable[[Chain], str | None]
 
 
 class Rounding:
@@ -99,9 +98,9 @@ class Rounding:
         self._values: dict[Tensor, _Value] = {}
         self._parts: dict[int, list[Any]] = {}
         self._operations: dict[str, Any] = {}
-        self._folded = _foldings(calls.calls, excluded)
+        self._folded = foldings(calls.calls, excluded)
         # Wider activations are LiteRT's alone, where nothing saturates.
-        self._first = _first_kernels(calls) if activation_bits == _NARROW else frozenset()
+        self._first = first_kernels(calls) if activation_bits == _NARROW else frozenset()
 
     def model(self, copy: Any, original: Any) -> Any:
         """Return the new model, on the inputs of `copy`, with outputs named as those of `original`."""
@@ -204,7 +203,7 @@ class Rounding:
         most = _FIRST_BITS if id(layer) in self._first else self._weight_bits
         if not is_within_kernels(activation_of(layer)):
             layer = with_activation(layer, keras.activations.linear)
-        parts = depthwise_and_pointwise(layer) if _is_separable(layer) else [layer]
+        parts = depthwise_and_pointwise(layer) if is_separable(layer) else [layer]
         return [
             self._quantized_layer(
                 part,
@@ -500,57 +499,3 @@ class _Value:
     def is_float(self) -> bool:
         """Whether it comes of what computes in float."""
         return not self.is_pending and self.rounded is not self.raw
-
-
-def _first_kernels(calls: Calls) -> frozenset[int]:
-    """Return the ids of the layers with kernels that read what no kernel, of whatever layer, has had a part in."""
-    untouched, found = set(calls.inputs), set()
-    for call in calls.calls:
-        if not untouched.issuperset(call.tensors):
-            continue
-        if call.kinds & (LINEAR | SEPARABLE):
-            found.add(id(call.operation))
-        elif not any(len(weight.shape) > 1 for weight in getattr(call.operation, "weights", ())):
-            untouched.update(call.results)
-    return frozenset(found)
-
-
-def _foldings(calls: Sequence[Call], excluded: Excluded) -> dict[int, Any]:
-    """Return the batch normalization that a layer has behind it wherever it stands, by the id of the layer."""
-    behind: dict[int, list[Any]] = {}
-    for call in calls:
-        if call.kinds & (LINEAR | SEPARABLE):
-            done = _normalization_behind(call, excluded)
-            behind.setdefault(id(call.operation), []).append(done)
-    found = {}
-    for layer, normalizations in behind.items():
-        done = normalizations[0]
-        often = sum(call.operation is done for call in calls)
-        if (
-            done
-            and all(other is done for other in normalizations)
-            and often == len(normalizations)
-        ):
-            found[layer] = done
-    return found
-
-
-def _normalization_behind(call: Call, excluded: Excluded) -> Any:
-    """Return the batch normalization that alone reads what a layer gives, over its channels; None for none."""
-    layer, (result,) = call.operation, call.results
-    reader = result.sole_reader
-    if reader is None or reader.computes_as != NORMALIZATION or len(reader.tensors) != 1:
-        return None
-    if excluded(call.chain) or excluded(reader.chain) or untreatable(layer):
-        return None
-    if getattr(layer, "activity_regularizer", None):
-        return None  # it is of what is not normalized yet
-    done = reader.operation
-    is_first = getattr(layer, "data_format", "") == "channels_first"
-    channels = 1 if is_first else len(result.shape) - 1
-    is_plain = function_name(activation_of(layer)) == "linear" and not done.renorm
-    return done if is_plain and done.axis % len(result.shape) == channels else None
-
-
-def _is_separable(layer: Any) -> bool:
-    return any(kind.__name__ in SEPARABLE for kind in type(layer).__mro__)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 from strop.core.contracts import Context, Unchanged
 from strop.core.model import Form, Model
 from strop.core.parameters import parameter
-from strop.numerics.sparsity import ConstantSparsity, PolynomialDecay, Schedule, pattern_named
+from strop.numerics.schedules import ConstantSparsity, PolynomialDecay, Schedule
+from strop.numerics.sparsity import pattern_named
 from strop.passes import TaughtPass
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from strop.core.errors import message
 from strop.graph.keras_calls import nodes_of
 from strop.graph.keras_layers import layers_of
 from strop.train.quantization import Quantization, quantization_aware
-from strop.train.ranges import FakeQuantize, QuantizedLayer
+from strop.train.quantized_layer import QuantizedLayer
+from strop.train.ranges import FakeQuantize
 
 _ATTRIBUTE = "strop_annotation"
 _AT_FIRST = 6.0  # how far ranges reach before a batch was seen

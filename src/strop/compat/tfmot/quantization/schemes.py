@@ -13,7 +13,7 @@ from strop.compat.tfmot.marked import warn_of_left_alone
 from strop.compat.tfmot.marks import KeepingMark, borne, put, take_off
 from strop.graph.keras_layers import layers_of
 from strop.train.kernels import Kernel
-from strop.train.ranges import QuantizedLayer
+from strop.train.quantized_layer import QuantizedLayer
 from strop.train.shared_values import SharedValues
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import abc
 from typing import Any, Self
 
-from strop.numerics import sparsity as numerics
-from strop.numerics.sparsity import Schedule
+from strop.numerics import schedules as numerics
+from strop.numerics.schedules import Schedule
 
 
 class PruningSchedule(abc.ABC):

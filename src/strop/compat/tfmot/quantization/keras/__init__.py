@@ -24,7 +24,8 @@ from strop.compat.tfmot.quantization.schemes import (
     ZerosKept,
 )
 from strop.core.errors import message
-from strop.train.ranges import FakeQuantize, QuantizedLayer
+from strop.train.quantized_layer import QuantizedLayer
+from strop.train.ranges import FakeQuantize
 
 __all__ = [
     "QuantizeConfig",
