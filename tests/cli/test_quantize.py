@@ -8,11 +8,18 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from strop.api.quantizing import quantize
+from strop.api.quantizing import AWARE, quantize
 from strop.cli.quantize import command
 from strop.cli.technique import value_of
-from strop.core.errors import ModelError, OutputError, ParameterError, SamplesError
+from strop.core.errors import (
+    ConversionError,
+    ModelError,
+    OutputError,
+    ParameterError,
+    SamplesError,
+)
 from strop.engine.machine import this_machine
+from strop.search.events import StageStarted
 from tests.models import dense_case
 from tests.taught import Flatbuffer
 
@@ -91,6 +98,17 @@ def test_weights_have_seven_bits_where_sums_of_eight_may_saturate(
         onnx.numpy_helper.to_array(tensor).astype(int) for tensor in held if tensor.data_type == 3
     ]
     assert (max(np.abs(kernel).max() for kernel in codes if kernel.ndim > 1) <= 64) == said
+
+
+def test_what_an_engine_has_no_operation_for_is_told_before_the_model_is_taught(tmp_path):
+    volume = keras.Input((4, 4, 4, 2), name="x")
+    x = keras.layers.MaxPooling3D()(keras.layers.Conv3D(2, 3, padding="same")(volume))
+    model = keras.Model(volume, keras.layers.Dense(2, name="y")(keras.layers.Flatten()(x)))
+    x = np.random.default_rng(0).normal(size=(64, 4, 4, 4, 2)).astype("float32")
+    heard = []
+    with pytest.raises(ConversionError, match="MaxPool3D"):
+        quantize(model, x, tmp_path / "made.tflite", aware=True, listen=heard.append)
+    assert not any(isinstance(event, StageStarted) and event.name == AWARE for event in heard)
 
 
 def test_what_makes_no_sense_is_refused_before_any_work(digits, tmp_path):

@@ -24,6 +24,11 @@ def kept(store: Store, key: str, content: bytes = b"weights") -> Model:
         return store.put(key, Model.at(Form.LITERT, draft / "model.tflite", SIGNATURE), draft)
 
 
+def be_out_of_room(folder: Path) -> None:
+    (folder / "epoch").touch()
+    raise OutputError("no room")
+
+
 def fail_halfway(draft: Path) -> None:
     (draft / "half").write_bytes(b"half")
     raise RuntimeError
@@ -172,6 +177,14 @@ def test_what_long_work_goes_on_from_outlives_an_interruption_and_nothing_else(t
         end_after(2, folder, TrialError)
     with store.unfinished("a") as folder:
         assert not (folder / "epoch").exists()
+
+
+def test_what_is_unfinished_outlives_a_full_disk(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(OutputError), store.unfinished("a") as folder:
+        be_out_of_room(folder)
+    with store.unfinished("a") as folder:
+        assert (folder / "epoch").exists()
 
 
 def test_two_at_once_do_not_go_on_from_the_same_place(tmp_path):

@@ -10,7 +10,14 @@ import pytest
 
 from strop.core.errors import ModelError, UnsafeModelError
 from strop.core.model import Form, digest_of
-from strop.graph.keras_files import configuration, has_foreign_code, load, needs_repair, save
+from strop.graph.keras_files import (
+    configuration,
+    has_foreign_code,
+    load,
+    lost_loss,
+    needs_repair,
+    save,
+)
 from strop.graph.quiet import quiet
 from strop.graph.reading import read
 from tests import models
@@ -328,3 +335,53 @@ def test_other_weights_are_another_model(tmp_path):
         digests.append(digest_of(Form.KERAS, tmp_path / "model.keras"))
 
     assert digests[0] != digests[1]
+
+
+def own_loss(wanted, given):
+    return (wanted - given) ** 2
+
+
+def own_metric(wanted, given):
+    return wanted - given
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_loss_and_optimizer_are_had_where_a_metric_is_not(tmp_path, suffix):
+    import keras
+
+    model = models.mlp()
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.3)
+    model.compile(keras.optimizers.SGD(0.25, momentum=0.9), loss, metrics=[own_metric])
+    path = tmp_path / f"model{suffix}"
+    model.save(path)
+
+    found = load(path, compiled=True)
+
+    assert type(found.optimizer) is keras.optimizers.SGD
+    assert float(found.optimizer.learning_rate) == 0.25
+    wanted, given = np.eye(2), np.full((2, 2), 0.5) + 0.2 * np.eye(2)
+    assert float(np.mean(found.loss(wanted, given))) == pytest.approx(float(loss(wanted, given)))
+    assert lost_loss(read(path, tmp_path / "work")) == ""
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_loss_that_can_not_be_had_is_named_and_the_optimizer_is_there(tmp_path, suffix):
+    import keras
+
+    model = models.mlp()
+    model.compile(keras.optimizers.SGD(0.25), own_loss)
+    path = tmp_path / f"model{suffix}"
+    model.save(path)
+
+    found = load(path, compiled=True)
+
+    assert found.loss is None
+    assert type(found.optimizer) is keras.optimizers.SGD
+    assert lost_loss(read(path, tmp_path / "work")) == "own_loss"
+
+
+def test_a_model_that_was_never_compiled_lost_no_loss(tmp_path):
+    path = tmp_path / "model.keras"
+    models.mlp().save(path)
+    assert lost_loss(read(path, tmp_path / "work")) == ""
+    assert not load(path, compiled=True).compiled

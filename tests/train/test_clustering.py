@@ -397,7 +397,7 @@ def test_the_same_seed_clusters_alike():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"clusters": 1}, "clusters must be at least 2, not 1"),
+        ({"clusters": 1}, "clusters must be a whole number from 2, not 1"),
         (
             {"initialization": "midpoint", "renew_every": 0},
             "initialization must be one of 'kmeans_plus_plus', 'linear', 'density', 'random', not 'midpoint'\n"

@@ -28,9 +28,11 @@ def teacher():
     return model
 
 
-def test_without_targets_the_teacher_is_what_is_learnt(teacher):
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_without_targets_the_teacher_is_what_is_learnt(teacher, share):
     student = net(width=8)
-    found = taught(student, Samples({"x": drawn()}), teacher=teacher)
+    settings = FineTuning(epochs=6, batch_size=32, learning_rate=0.02, teacher_share=share)
+    found = taught(student, Samples({"x": drawn()}), settings, teacher=teacher)
     assert found.taught_by == "the original's answers"
     assert share_right(student, drawn(seed=1)) > 0.85
 

@@ -342,6 +342,22 @@ def test_what_was_pruned_alone_is_not_told_of_as_clustered():
     assert clusters == {}
 
 
+def test_what_is_kept_is_told_of_by_the_names_that_users_know():
+    keras.utils.set_random_seed(0)
+    words = keras.Input((6, 8), name="x")
+    attended = layers.MultiHeadAttention(2, 8, name="attention")(words, words)
+    inner = keras.Input((6, 8))
+    part = keras.Model(inner, layers.Dense(16, name="dense")(inner), name="encoder")
+    x = layers.Flatten(name="flat")(part(attended))
+    model = models.settle(keras.Model(words, layers.Dense(4, name="y")(x)))
+    prune(model, 0.5)
+    made = aware_of(model, shape=(6, 8))
+    sparsity, _ = made.counted(made.finished())
+    within = {f"attention/{name}" for name in ("query", "key", "value", "attention_output")}
+    assert set(sparsity) == {*within, "encoder/dense", "y"}
+    assert set(sparsity.values()) == {0.5}
+
+
 def test_what_layers_give_is_regularized_as_before():
     def regularized(kind, size, **given):
         return kind(size, activity_regularizer=keras.regularizers.L2(1.0), **given)

@@ -32,6 +32,32 @@ def test_the_weights_that_did_best_are_kept():
     assert float(keras.ops.mean(now)) == pytest.approx(min(found.losses), rel=1e-4)
 
 
+def test_weights_that_are_no_numbers_are_not_kept_though_the_loss_is_one():
+    class Unheard(keras.layers.Layer):
+        """Gives what it is given, whatever its weight is: so do kernels that make numbers of NaN."""
+
+        def build(self, shape):
+            self.weight = self.add_weight(name="weight", shape=(), trainable=False)
+            self.built = True
+
+        def call(self, x):
+            return x
+
+    class Spoiling(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                unheard.weight.assign(np.nan)
+
+    keras.utils.set_random_seed(0)
+    unheard = Unheard(name="unheard")
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, keras.layers.Dense(3, activation="softmax", name="y")(unheard(x)))
+    found = taught(model, samples(), callbacks=[Spoiling()])
+    assert found.has_diverged
+    assert len(found.losses) == 2
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
 def test_epochs_in_which_the_model_is_still_being_changed_are_not_kept():
     found = taught(net(), samples(), keep_from=5)
     assert found.best == 5
@@ -98,10 +124,13 @@ def test_best_weights_in_bfloat16_are_found_again(tmp_path):
     assert share_right(again, drawn(seed=1)) > 0.8
 
 
-def test_how_far_it_is_is_told():
+def test_how_far_it_is_is_told(monkeypatch):
+    monkeypatch.setattr("strop.train.watch.SECONDS_A_LOOK", 0.0)
     told = []
     taught(net(), samples(), report=lambda share, note: told.append((share, note)))
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] <= 1
-    assert "s left" in told[0][1]
+    # The first step is compiled while it runs, and says nothing of the others.
+    assert told[0][1] == "training"
+    assert "s left" in told[1][1]

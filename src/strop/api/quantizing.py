@@ -98,7 +98,11 @@ def quantize(
                 next_step="--data samples.npz",
             )
         )
-    return compress(steps, model, samples, target, word=_WORD, request=request, listen=listen)
+    # What an engine has no operation for it hasn't for the taught model either.
+    ahead = [Step(_FREEZE), *steps[1:]] if aware else []
+    return compress(
+        steps, model, samples, target, word=_WORD, request=request, listen=listen, ahead=ahead
+    )
 
 
 def _needs_fewer_bits(suffix: str, settings: Mapping[str, Any], *, aware: bool) -> bool:

@@ -158,20 +158,29 @@ class Runner:
             raise missing
         try:
             with self.store.draft() as draft, self._backup(kind, key) as backup:
-                outcome = self.executor.call(
-                    of_applying(kind), "strop.engine.tasks:apply_pass",
-                    steps[-1], model, self.bench, str(draft), runtime, settings,
-                    original=self.source, backup=backup,
-                    # Training takes as long as was asked for; conversions hang.
-                    timeout_seconds=None if kind.needs is Needs.TRAINING else self.step_seconds,
-                    progress=progress,
-                )  # fmt: skip
+                with self._room():
+                    outcome = self.executor.call(
+                        of_applying(kind), "strop.engine.tasks:apply_pass",
+                        steps[-1], model, self.bench, str(draft), runtime, settings,
+                        original=self.source, backup=backup,
+                        # Training takes as long as was asked for; conversions hang.
+                        timeout_seconds=None if kind.needs is Needs.TRAINING else self.step_seconds,
+                        progress=progress,
+                    )  # fmt: skip
                 return self.store.put(key, outcome, draft)
         except TrialError as error:
-            if is_full(self.store.folder, error):
-                raise no_room(self.store.folder, OSError(str(error))) from None
             self._failed[key] = _named(steps[-1], error)
             raise self._failed[key] from None
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Tell what fails on a full disk as that; what it can go on from is left then."""
+        try:
+            yield
+        except TrialError as error:
+            if is_full(self.store.folder, error):
+                raise no_room(self.store.folder, OSError(gist(error))) from None
+            raise
 
     @contextmanager
     def _backup(self, kind: type[Pass], key: str) -> Iterator[str | None]:

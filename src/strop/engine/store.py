@@ -106,8 +106,8 @@ class Store:
 def left_if_interrupted(folder: Path) -> Iterator[Path | None]:
     """Give `folder` for work that can go on from what is in it; None where another process works there.
 
-    It is gone once the work is done or has failed, and stays where the user, the budget or a signal ended it. A slip in
-    what is given the next time loses nothing of before.
+    It is gone once the work is done or has failed, and stays where the user, the budget, a signal or a full disk ended
+    it. A slip in what is given the next time loses nothing of before.
 
     Raises:
         OutputError: If there is no room.
@@ -124,7 +124,7 @@ def left_if_interrupted(folder: Path) -> Iterator[Path | None]:
             return
         try:
             yield folder
-        except (KeyboardInterrupt, Cancelled, WorkerDiedError):
+        except (KeyboardInterrupt, Cancelled, WorkerDiedError, OutputError):
             raise
         except BaseException as error:
             if not (was_there and isinstance(error, InputError)):

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,14 @@ def load(path: Path, *, allow: Collection[str] = (), compiled: bool = False) -> 
         _refuse_code(config, path, allow)
         with _loadable(path, config) as file:
             if compiled:
-                # A loss or an optimizer of somebody's own has no place that is known; the model may be fine without.
+                # A loss, a metric or an optimizer of somebody's own has no place that is known; the model may be fine
+                # without.
                 with contextlib.suppress(Exception):
                     return keras.models.load_model(file, safe_mode="lambda" not in allow)
-            return keras.models.load_model(file, compile=False, safe_mode="lambda" not in allow)
+            model = keras.models.load_model(file, compile=False, safe_mode="lambda" not in allow)
+            if compiled:
+                _compile_in_part(model, _compile_configuration(file))
+            return model
     except ModelError:
         raise
     # h5py, zipfile, json and Keras raise errors of many kinds for one and the same thing: a file that is not good.
@@ -70,6 +74,58 @@ def saved_bare(model: Model, path: str) -> Model:
     """Return a model of form ``keras`` saved anew at `path` without its optimizer, whose state may be twice its weights."""
     opened(model).save(path)
     return Model.at(Form.KERAS, Path(path), model.signature, model.binding)
+
+
+def lost_loss(model: Model) -> str:
+    """Return the name of the loss that a model of form ``keras`` was compiled with and that can't be had; else nothing."""
+    loss = _compile_configuration(model.path).get("loss")
+    try:
+        _loss_of(loss)
+    # Whatever keeps it from being had again.
+    except Exception:  # noqa: BLE001
+        named = (
+            part.get("config") for part in parts(loss) if part.get("class_name") == "function"
+        )
+        classes = (str(part["class_name"]) for part in parts(loss) if "class_name" in part)
+        return str(next(named, None) or next(classes, loss))
+    return ""
+
+
+def _compile_configuration(path: Path) -> dict[str, Any]:
+    """Return the ``optimizer``, ``loss`` and ``loss_weights`` that a file says its model was compiled with, as they are written."""
+    if zipfile.is_zipfile(path):
+        return configuration(path).get("compile_config") or {}
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        found = json.loads(file.attrs.get("training_config") or "{}")
+    return {**found, "optimizer": found.get("optimizer_config")}
+
+
+def _compile_in_part(model: Any, written: Mapping[str, Any]) -> None:
+    """Compile a model with its loss and its optimizer, as far as there is one and it can be had; metrics teach nothing."""
+    import keras
+
+    loss = optimizer = None
+    with contextlib.suppress(Exception):
+        loss = _loss_of(written.get("loss"))
+    with contextlib.suppress(Exception):
+        optimizer = keras.optimizers.get(written.get("optimizer"))
+    if loss is not None or optimizer is not None:
+        model.compile(
+            optimizer=optimizer or "adam", loss=loss, loss_weights=written.get("loss_weights")
+        )
+
+
+def _loss_of(written: Any) -> Any:
+    """Return the losses that are written down, in the mappings and lists that they are in."""
+    import keras
+
+    if isinstance(written, list):
+        return [_loss_of(one) for one in written]
+    if isinstance(written, dict) and "class_name" not in written:
+        return {name: _loss_of(one) for name, one in written.items()}
+    return keras.losses.get(written)
 
 
 def configuration(path: Path) -> Any:
@@ -210,7 +266,7 @@ def _unreadable(path: Path, error: Exception) -> ModelError:
             message(
                 f"'{path}' uses the {kind} '{unknown.group(3)}', which Keras does not have.",
                 "Its code is not in the file. Where that code is, export the model as a SavedModel, which carries "
-                "its graph along, and give that:",
+                "its graph along; strop optimize takes that, and what is to be taught has to be of Keras' own layers:",
                 next_step="model.export('saved_model_folder')",
             )
         )

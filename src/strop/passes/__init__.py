@@ -135,7 +135,7 @@ class TaughtPass(Pass):
             is_enough=self.enough(live, model, context), backup=context.backup, seed=context.seed,
             report=context.progress,
         )  # fmt: skip
-        return self.told_of(tuned)
+        return self.told_of(tuned, context.original)
 
     def enough(self, live: Any, model: Model, context: Context) -> Callable[[], bool]:
         """Return what says whether `live` may be taught no more: for certain it loses no more than half of what it may.
@@ -153,18 +153,26 @@ class TaughtPass(Pass):
 
         return is_enough
 
-    def told_of(self, tuned: FineTuned) -> dict[str, Any]:
+    def told_of(self, tuned: FineTuned, original: Model | None) -> dict[str, Any]:
         """Return what there is to tell of teaching, for the facts of what the pass makes.
+
+        Args:
+            tuned: What became of it.
+            original: The model whose loss was to be taken; None for that of the one that was taught.
 
         Raises:
             DivergedError: If training diverged before there were any weights to keep.
         """
+        from strop.graph.keras_files import lost_loss
+
         told: dict[str, Any] = {"taught_by": tuned.taught_by}
+        if lost := original and lost_loss(original):
+            told["taught_by"] += f" (its own loss, '{lost}', can't be had of its file)"
         if tuned.compared:
             told["compared"] = {ours: f"with '{theirs}'" for ours, theirs in tuned.compared}
         if not tuned.has_diverged:
             return told
-        text = f"training diverged: its loss was no number after {len(tuned.losses)} epochs."
+        text = f"training diverged: its loss or its weights were no numbers after {len(tuned.losses)} epochs."
         if tuned.best is None:
             raise DivergedError(message(text, _AGAINST_DIVERGING, next_step=self._slower))
         return {**told, "diverged": f"{text} {_AGAINST_DIVERGING}"}

@@ -274,8 +274,8 @@ def _refuse_infinite(kernels: Sequence[Kernel]) -> None:
 
 def _mistakes(clusters: int, initialization: str, renew_every: int | None) -> list[str]:
     found = []
-    if clusters < 2:
-        found.append(f"clusters must be at least 2, not {clusters}")
+    if clusters < 2 or clusters != int(clusters):
+        found.append(f"clusters must be a whole number from 2, not {clusters}")
     if initialization not in INITIALIZATIONS:
         known = ", ".join(map(repr, INITIALIZATIONS))
         found.append(f"initialization must be one of {known}, not {initialization!r}")

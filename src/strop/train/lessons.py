@@ -95,8 +95,12 @@ class Lessons:
             str(getattr(loss, "name", "") or getattr(loss, "__name__", type(loss).__name__))
             for loss in self.losses.values()
         }
+        is_taught_by_answers = any(
+            _answer(place) in self.taught[1] and (self.teacher_share or place not in self.losses)
+            for place in range(len(self.kinds))
+        )
         return " and ".join(
-            [*sorted(names), *(["the original's answers"] if self.teacher_share else [])]
+            [*sorted(names), *(["the original's answers"] if is_taught_by_answers else [])]
         )
 
 

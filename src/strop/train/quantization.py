@@ -84,7 +84,7 @@ class Aware:
         left_in_float: The layers and operations that stay in float, with the reason.
         quantized: The layers whose kernels are rounded, by name.
         pruned: The kernels that had zeros in them, by the names of their layers.
-        renamed: What layers of `model` were called before, where that is the name of what rounds behind them.
+        renamed: What layers of `model` are called in the one that it was made of, where that is another name.
     """
 
     model: Any
@@ -170,7 +170,10 @@ class Aware:
 
     def _called(self, name: str) -> str:
         """Return the name that a layer has in the model that was given."""
-        return self.renamed.get(_outer(name), _outer(name))
+        outer, _, within = name.partition("/")
+        called = self.renamed.get(outer, outer)
+        is_rounded = isinstance(self.model.get_layer(outer), QuantizedLayer)
+        return called if is_rounded or not within else f"{called}/{within}"
 
 
 def quantization_aware(model: Any, settings: Quantization = Quantization()) -> Aware:

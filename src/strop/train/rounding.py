@@ -67,7 +67,7 @@ class Rounding:
     Attributes:
         left: What stays in float, with the reason.
         quantized: The layers whose kernels are rounded.
-        renamed: What layers of the new model were called, where the rounding behind them has their name now.
+        renamed: What layers of the new model were called, where that is another name.
     """
 
     def __init__(
@@ -154,11 +154,18 @@ class Rounding:
         given = [self._values[edge] for edge in call.tensors]
         # What only moves numbers about computes nothing.
         is_free = all(value.is_float for value in given) and call.computes_as in PASSING
+        name = call.name
         if not is_free:
-            self.left[call.name] = reason
+            self.left[name] = reason
         results = keras.tree.flatten(self._call(call, self._float))
+        self._note(call.operation, name)
         for edge, tensor in zip(call.results, results, strict=True):
             self._values[edge] = _Value(tensor)
+
+    def _note(self, operation: Any, name: str) -> None:
+        """Keep what an operation was called, with the models around it, where it has another name now."""
+        if operation.name != name:
+            self.renamed.setdefault(operation.name, name)
 
     def _regularize(self, call: Call) -> None:
         """Have what a layer gives be regularized as it was, where the layer itself is not called any more."""
@@ -182,6 +189,7 @@ class Rounding:
         done, function = self._folded.get(id(layer)), activation_of(layer)
         if id(layer) not in self._parts:
             self._parts[id(layer)] = self._quantized_layers(layer, done)
+            self._note(self._parts[id(layer)][-1], call.name)
         *before, last = self._parts[id(layer)]
         tensor = self._integer(call.tensors[0])
         for part in before:
@@ -467,7 +475,7 @@ class Rounding:
             return
         if other := self._operations.pop(name, None):
             other.name = f"{name}_unrounded"
-            self.renamed[self._named(other).name] = name
+            self.renamed[self._named(other).name] = self.renamed.pop(name, name)
         del self._operations[operation.name]
         operation.name = name
         self._operations[name] = operation

@@ -13,7 +13,7 @@ import numpy as np
 
 Report = Callable[[float, str], None]
 """Told what share is done, and what there is to say."""
-_STEPS_A_LOOK = 20
+SECONDS_A_LOOK = 1.0
 
 
 class Watch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -59,31 +59,41 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._keep_from, self._is_enough, self._kept = keep_from, is_enough, kept
         self._before: list[Any] = model.get_weights()
         self._weights: list[Any] | None = None
-        self._started, self._begun, self._done = time.monotonic(), 0, 0
+        # The first step of a process is not measured: it is compiled then.
+        self._started, self._begun, self._done = math.nan, 0, 0
+        self._looked = -math.inf
         if kept and kept.exists():
             self._go_on_from(kept)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Count the steps of epochs before an interruption as done."""
         if not self._done:
-            self._begun = self._done = epoch * self._steps
-            self._started = time.monotonic()
+            self._done = epoch * self._steps
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Tell how far it is, and end where the loss is no number."""
         self._done += 1
-        if self._done % _STEPS_A_LOOK != 1:
+        now = time.monotonic()
+        if math.isnan(self._started):
+            self._started, self._begun = now, self._done
+        if now - self._looked < SECONDS_A_LOOK:
             return
-        total = self._steps * self._epochs
-        each = (time.monotonic() - self._started) / (self._done - self._begun)
-        left = each * max(total - self._done, 0)
-        self._report(min(self._done / total, 1.0), f"training, about {left:.0f} s left")
+        self._looked = now
+        self._report(min(self._done / (self._steps * self._epochs), 1.0), self._told(now))
         self._stop_if_diverged((logs or {}).get("loss", 0.0))
+
+    def _told(self, now: float) -> str:
+        if self._done == self._begun:
+            return "training"
+        each = (now - self._started) / (self._done - self._begun)
+        left = each * max(self._steps * self._epochs - self._done, 0)
+        return f"training, about {left:.0f} s left"
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Keep the weights where they are the best so far."""
         loss = float((logs or {}).get("val_loss", math.nan))
-        self._stop_if_diverged(loss)
+        # Some kernels make numbers of NaN: a ReLU of oneDNN's gives 0 for it.
+        self._stop_if_diverged(loss if _is_finite(self._taught) else math.nan)
         if self.has_diverged:
             return
         self.losses.append(loss)
@@ -128,3 +138,12 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         if not math.isfinite(float(loss)):
             self.has_diverged = True
             self.model.stop_training = True
+
+
+def _is_finite(model: Any) -> bool:
+    """Say whether none of a model's weights is NaN or infinite."""
+    return all(
+        bool(np.isfinite(keras.ops.convert_to_numpy(weight).astype(np.float32)).all())
+        for weight in model.weights
+        if "float" in keras.backend.standardize_dtype(weight.dtype)
+    )

@@ -161,7 +161,8 @@ class DistillStudent(TaughtPass):
             is_enough=self.enough(student, model, context), backup=context.backup, seed=context.seed,
             report=context.progress,
         )  # fmt: skip
-        return dict(self.told_of(found))
+        has_its_own = getattr(student, "compiled", False)
+        return dict(self.told_of(found, None if has_its_own else context.original))
 
     def _distillation(self) -> Distillation:
         from strop.train.distillation import Distillation

@@ -77,8 +77,10 @@ class QuantizeAware(TaughtPass):
             left = [f"{name}: {reason}" for name, reason in aware.left_in_float.items()]
             return Unchanged("; ".join(["no layer computes in integers", *left]))
         aware.calibrate(context.training.head(_CALIBRATION_SAMPLES), model.signature)
-        told = {}
-        if self.epochs:
+        told: dict[str, Any] = {}
+        if self.epochs and not aware.model.trainable_weights:
+            told = {"taught_by": "nothing, since all that could be taught is frozen"}
+        elif self.epochs:
             callbacks = [*aware.callbacks, *aware.keeping()]
             told = self.teach(aware.model, model, context, callbacks=callbacks)
         finished = aware.finished()
