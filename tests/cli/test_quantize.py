@@ -111,6 +111,17 @@ def test_what_an_engine_has_no_operation_for_is_told_before_the_model_is_taught(
     assert not any(isinstance(event, StageStarted) and event.name == AWARE for event in heard)
 
 
+@pytest.mark.slow
+def test_a_recurrent_model_gets_into_litert_written_out(tmp_path):
+    keras.utils.set_random_seed(0)
+    words = keras.Input((6, 4), name="x")
+    hidden = keras.layers.LSTM(4, name="recurrent")(keras.layers.Conv1D(4, 1)(words))
+    model = keras.Model(words, keras.layers.Dense(2, name="y")(hidden))
+    x = np.random.default_rng(0).normal(size=(64, 6, 4)).astype("float32")
+    found = quantize(model, x, tmp_path / "made.tflite", aware=True, epochs=1)
+    assert list(found.facts["left_in_float"]) == ["recurrent"]
+
+
 def test_what_makes_no_sense_is_refused_before_any_work(digits, tmp_path):
     with pytest.raises(OutputError) as refused:
         quantize(digits.model, digits.data, tmp_path / "made.pb")

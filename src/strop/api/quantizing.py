@@ -98,8 +98,8 @@ def quantize(
                 next_step="--data samples.npz",
             )
         )
-    # What an engine has no operation for it hasn't for the taught model either.
-    ahead = [Step(_FREEZE), *steps[1:]] if aware else []
+    # What an engine has no operation for it hasn't for the taught model either; that is written out step by step too.
+    ahead = [Step(_FREEZE, {"unroll": True}), *steps[1:]] if aware else []
     return compress(
         steps, model, samples, target, word=_WORD, request=request, listen=listen, ahead=ahead
     )
