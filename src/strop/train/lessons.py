@@ -145,17 +145,12 @@ def lessons_of(
     }
     kinds = tuple(kind_of(answer, targets.get(place)) for place, answer in enumerate(answers))
     own = _compiled_losses(compiled, signature)
-    losses = {}
-    for place, target in targets.items():
-        name, answer, kind = signature.output_names[place], answers[place], kinds[place]
-        refuse_targets(name, kind, target, answer)
-        usual = task_loss(kind, target, answer)
-        losses[place] = own[place] if _takes(own[place], target, answer) else usual
-        if _tried(losses[place], target, answer) is None:
-            raise SamplesError(
-                f"the targets of '{name}' are of shape {target.shape} and its answers of shape {answer.shape}: "
-                "there is no loss between them."
-            )
+    losses = {
+        place: _loss_between(
+            signature.output_names[place], kinds[place], target, answers[place], own[place]
+        )
+        for place, target in targets.items()
+    }
     wanted = {_target(place): target for place, target in targets.items()}
     if teacher is not None:
         wanted |= {_answer(place): answer for place, answer in enumerate(answers)}
@@ -248,6 +243,24 @@ def _by_output(given: Any, model: Any, signature: Signature) -> list[Any]:
         ]
     found = list(given) if isinstance(given, list | tuple) else [given] * len(names)
     return found if len(found) == len(names) else [None] * len(names)
+
+
+def _loss_between(
+    name: str, kind: Kind, target: NDArray[Any], answer: NDArray[Any], own: Any
+) -> Any:
+    """Return the loss of an output by its targets: its own where it takes them as they are written, else the usual one.
+
+    Raises:
+        SamplesError: If targets don't fit the answers.
+    """
+    refuse_targets(name, kind, target, answer)
+    loss = own if _takes(own, target, answer) else task_loss(kind, target, answer)
+    if _tried(loss, target, answer) is None:
+        raise SamplesError(
+            f"the targets of '{name}' are of shape {target.shape} and its answers of shape {answer.shape}: "
+            "there is no loss between them."
+        )
+    return loss
 
 
 def _takes(loss: Any, target: NDArray[Any], answer: NDArray[Any]) -> bool:
