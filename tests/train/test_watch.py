@@ -58,6 +58,27 @@ def test_weights_that_are_no_numbers_are_not_kept_though_the_loss_is_one():
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
+class Upset(keras.callbacks.Callback):
+    """Spoils all epochs but the first and the last, as high rates do at the beginning."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_loss"] += 0 < epoch < self.params["epochs"] - 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs"),
+    [
+        ({"learning_rate": 0.02}, 9),  # which falls: the end is what counts
+        ({"learning_rate": None}, 6),
+        ({"learning_rate": 0.02, "patience": 2}, 3),
+    ],
+)
+def test_a_rate_that_falls_is_waited_for(settings, epochs):
+    settings = FineTuning(epochs=9, batch_size=32, **settings)
+    found = taught(net(), samples(), settings, callbacks=[Upset()])
+    assert len(found.losses) == epochs
+
+
 def test_epochs_in_which_the_model_is_still_being_changed_are_not_kept():
     found = taught(net(), samples(), keep_from=5)
     assert found.best == 5

@@ -24,6 +24,7 @@ from strop.train.watch import Report, Watch
 from strop.train.whole_precision import WholePrecision, is_half
 
 _LEARNING_RATE = 1e-3
+_PATIENCE = 5  # epochs
 _BEST, _EPOCHS = "best.npz", "epochs"  # within the folder to go on from
 
 
@@ -37,7 +38,9 @@ class FineTuning:
         learning_rate: At the beginning; it falls to nothing along a cosine. None for that of the optimizer that the model
             was compiled with, a schedule from its beginning, or else 0.001.
         teacher_share: Of the loss where there are targets too; without them the teacher's is all of it.
-        patience: Epochs without a better loss on what was held out, after which it ends.
+        patience: Epochs without a better loss on what was held out, after which it ends. None for 5 where
+            `learning_rate` is None, and for no such end elsewhere: with a rate that falls to nothing the loss goes up and
+            down first, and is least at the end.
         augment: How samples are changed at each step, as in `strop.train.augmentation`; the teacher then answers at each
             step too.
         method: What the teacher teaches: ``logits``: its answers alone; with the others, beside these, what layers
@@ -52,7 +55,7 @@ class FineTuning:
     batch_size: int = 64
     learning_rate: float | None = None
     teacher_share: float = 0.5
-    patience: int = 5
+    patience: int | None = None
     augment: tuple[str, ...] = ()
     method: str = LOGITS
     weight: float = 1.0
@@ -293,7 +296,7 @@ def teach(
         optimizer=_optimizer(compiled, settings, steps * settings.epochs, taught.student)
     )
     watch = Watch(
-        taught.student, epochs=settings.epochs, steps=steps, patience=settings.patience,
+        taught.student, epochs=settings.epochs, steps=steps, patience=_patience(settings),
         keep_from=keep_from, is_enough=is_enough, report=report, kept=backup and backup / _BEST,
     )  # fmt: skip
     # Twice, since a process may be ended while it writes.
@@ -318,6 +321,12 @@ def teach(
         watch.has_diverged,
         hints.pairs if hints else (),
     )
+
+
+def _patience(settings: FineTuning) -> int:
+    if settings.patience is not None:
+        return settings.patience
+    return settings.epochs if settings.learning_rate else _PATIENCE
 
 
 def _optimizer(compiled: Any, settings: FineTuning, steps: int, student: Any) -> Any:
