@@ -266,7 +266,7 @@ def test_fewer_weights_than_clusters_are_left_alone():
 
 @pytest.mark.parametrize("clusters", [-1, 0, 1])
 def test_fewer_than_two_clusters_are_refused(clusters):
-    with pytest.raises(ParameterError, match="at least 2"):
+    with pytest.raises(ParameterError, match="a whole number from 2"):
         cluster(net(), clusters)
 
 

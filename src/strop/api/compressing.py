@@ -180,7 +180,7 @@ def compress(
     word: str,
     request: Request | None,
     listen: Listener,
-    ahead: Sequence[Step] = (),
+    ahead: Sequence[Sequence[Step]] = (),
 ) -> Compressed:
     """Carry out passes of which some may train, and say what they cost and brought.
 
@@ -194,7 +194,8 @@ def compress(
         word: What the result is called (``pruned``).
         request: What else is said; see `Request`. Its goal's limits are what the result is held to.
         listen: Told what happens.
-        ahead: Passes that are tried on the model before it is taught, since without them the teaching would be in vain.
+        ahead: Ways of which the first that has something to do is tried before the model is taught: where it fails, the
+            teaching would be in vain.
 
     Raises:
         ModelError: If it is no Keras model, or a pass has nothing to do.
@@ -217,7 +218,9 @@ def compress(
         if trains:
             _refuse_few(len(splits.train) + len(splits.calibrate))
         runner = Runner(source, store, executor, bench, splits.digest(), asked.step_seconds)
-        runner.prepare(ahead)
+        for way in ahead:
+            if not isinstance(runner.prepare(way), Declined):
+                break
         made = _carried_out(runner, steps, title, listen)
         runtime = home_runtime(made.form).name
         fidelity: Fidelity = executor.call(

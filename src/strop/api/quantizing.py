@@ -99,7 +99,8 @@ def quantize(
             )
         )
     # What an engine has no operation for it hasn't for the taught model either; that is written out step by step too.
-    ahead = [Step(_FREEZE, {"unroll": True}), *steps[1:]] if aware else []
+    ways = (Step(_FREEZE, {"unroll": True}), Step(_FREEZE))
+    ahead = [[freeze, *steps[1:]] for freeze in ways] if aware else []
     return compress(
         steps, model, samples, target, word=_WORD, request=request, listen=listen, ahead=ahead
     )
