@@ -377,7 +377,7 @@ def test_what_layers_give_is_regularized_as_before():
         aware = aware_of(model)
         model(images(), training=False)
         aware.model(images(), training=False)
-        # A fourth, since each is nearly what it was.
+        # Eight bits move each number by 1/510 of its range at most, and the sums of their squares by less than this.
         np.testing.assert_allclose(
             float(sum(aware.model.losses)), float(sum(model.losses)), rtol=0.05
         )

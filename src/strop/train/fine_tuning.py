@@ -70,7 +70,7 @@ class FineTuned:
         losses: On what was held out, an epoch each since training began or was gone on with.
         best: The epoch (from 0) whose weights the model has; None where none was kept.
         taught_by: What the loss was made of, in words.
-        has_diverged: Whether it ended because the loss was no number any more.
+        has_diverged: Whether it ended because the loss or a weight was no number any more.
         compared: The pairs of the model's and the teacher's layers that were compared.
     """
 

@@ -15,6 +15,7 @@ from strop.train.integer_forms import (
     function_name,
     untreatable,
 )
+from strop.train.kernels import has_kernel
 
 Excluded = Callable[[Chain], str | None]
 """Says why a layer is to stay in float, if it is."""
@@ -28,7 +29,7 @@ def first_kernels(calls: Calls) -> frozenset[int]:
             continue
         if call.kinds & (LINEAR | SEPARABLE):
             found.add(id(call.operation))
-        elif not any(len(weight.shape) > 1 for weight in getattr(call.operation, "weights", ())):
+        elif not has_kernel(call.operation):
             untouched.update(call.results)
     return frozenset(found)
 

@@ -17,6 +17,7 @@ from strop.core.errors import ParameterError, UnknownNameError, message
 from strop.core.signature import Signature
 from strop.graph.keras_calls import functional_of, nodes_of
 from strop.graph.keras_models import arranged
+from strop.train.kernels import has_kernel
 from strop.train.losses import LEAST_SPREAD_IN_FLOAT32
 from strop.train.quantized_layer import QuantizedLayer
 
@@ -456,14 +457,9 @@ def _way_back(answer: Any, makers: Mapping[int, Any]) -> tuple[Any, set[int]]:
     while not is_last and id(tensor) in makers:
         node = makers[id(tensor)]
         behind.add(id(tensor))
-        is_last = _has_kernel(node.operation) or len(node.input_tensors) != 1
+        is_last = has_kernel(node.operation) or len(node.input_tensors) != 1
         tensor = node.input_tensors[0]
     return tensor, behind
-
-
-def _has_kernel(operation: Any) -> bool:
-    """Say whether a layer has more than a number a channel, as normalizations have, or the range of a rounding."""
-    return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
 
 
 def _refuse_pair(ours: _Place, theirs: _Place, method: str) -> None:

@@ -90,6 +90,11 @@ def sparsity_of(model: Any) -> dict[str, float]:
     return shares_of_zeros([kernel for kernel, _ in _kernels_with_places(_chains(model))])
 
 
+def has_kernel(operation: Any) -> bool:
+    """Say whether a layer has more than a number a channel, as normalizations have, or the range of a rounding."""
+    return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
+
+
 def declared_kernels(layer: Any) -> dict[str, tuple[int, ...]]:
     """Return the attributes in which a layer, built or not, has its kernels, with the axes of its output channels.
 

@@ -22,7 +22,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     Attributes:
         losses: On what was held out, an epoch each since training began or was gone on with.
         best: The epoch (from 0) whose weights are kept; None where none are.
-        has_diverged: Whether it ended training because the loss was no number any more.
+        has_diverged: Whether it ended training because the loss or a weight was no number any more.
     """
 
     def __init__(
